@@ -1,0 +1,95 @@
+"""What the fleet wants done. Every action says why, for the dashboard, the story and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from fairlead.model.events import CancelWhy, TokenRow
+from fairlead.model.ids import InstanceId, RequestId
+from fairlead.model.request import FinishReason, Request
+
+
+class DispatchWhy(Enum):
+    ROUTED = "routed"
+    QUEUED = "queued"
+    """It had waited in the fleet's own queue for an instance."""
+    REFUSED_ELSEWHERE = "refused-elsewhere"
+    INSTANCE_LOST = "instance-lost"
+    LOST_ON_THE_WAY = "lost-on-the-way"
+    """The instance's reports never showed it, or no longer do."""
+
+
+class RejectWhy(Enum):
+    QUEUE_FULL = "queue-full"
+    NO_HEADROOM = "no-headroom"
+    """Predicted to miss its objective on every instance."""
+    WAITED_TOO_LONG = "waited-too-long"
+    NO_INSTANCE = "no-instance"
+    """The model is not served by any pool."""
+    TOO_LONG = "too-long"
+    DRAINING = "draining"
+    DUPLICATE = "duplicate"
+    """A request with this id is already under way."""
+
+
+class Outcome(Enum):
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send a request to an instance; tokens it produced elsewhere go along as known tokens."""
+
+    instance: InstanceId
+    request: Request
+    attempt: int
+    """Counts from 1; tokens of older attempts are void."""
+    produced: tuple[int, ...]
+    """Output tokens that the client already has; the instance goes on after them."""
+    why: DispatchWhy
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand these rows to their clients: each token position once, in order."""
+
+    rows: Sequence[TokenRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """An accepted request has ended. Nothing about it follows."""
+
+    request: RequestId
+    outcome: Outcome
+    reason: FinishReason | None
+    """Set where it finished."""
+    why: str
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The request is not served. No token of it was delivered, nothing about it follows."""
+
+    request: RequestId
+    why: RejectWhy
+    retry_after_s: float | None
+    """When the same request would probably be accepted; None where never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop an attempt on an instance and free its blocks."""
+
+    instance: InstanceId
+    request: RequestId
+    attempt: int
+    why: CancelWhy
+
+
+Action = Dispatch | Deliver | Complete | Reject | Cancel

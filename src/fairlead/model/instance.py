@@ -1,0 +1,74 @@
+"""An instance as others know it: what it is, and what it last said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fairlead.model.ids import BlockHash, InstanceId, RequestId
+
+
+class Role(Enum):
+    MIXED = "mixed"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """What does not change while an instance lives. A restart is a new incarnation."""
+
+    id: InstanceId
+    pool: str
+    model: str
+    n_blocks: int
+    """KV blocks in all."""
+    block_tokens: int = 16
+    max_sequences: int = 256
+    """Sequences that may share one step."""
+    max_waiting: int = 1024
+    """Sequences that may wait inside; beyond it the instance refuses. Bounds memory, and the time
+    a request is stuck where no router can help it any more."""
+    max_context: int = 8192
+    """Tokens of prompt and output together that one sequence may reach."""
+    role: Role = Role.MIXED
+    latency: Mapping[str, float] = field(default_factory=dict)
+    """Coefficients of its latency model, see `fairlead.latency`."""
+    hardware: str = ""
+    price_per_hour: float = 0.0
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An instance's picture of itself; replaces the shadow's estimate from `as_of_s` on."""
+
+    instance: InstanceId
+    as_of_s: float
+    """When the picture was taken, on the gateway's clock; one older than the last is ignored."""
+    free_blocks: int
+    """Blocks that could be given out now without evicting a cached prefix."""
+    cached_blocks: int
+    """Blocks that hold a prefix nobody uses now; they are evicted when needed."""
+    running: int
+    waiting: int
+    queued_tokens: int
+    """Known tokens not yet computed, of waiting and running sequences, cached prefixes left out."""
+    context_tokens: int
+    """Tokens whose KV is held by running sequences."""
+    requests: tuple[tuple[RequestId, int], ...]
+    """Every sequence inside, with the attempt it belongs to: settles the fleet's ledger."""
+    slowdown: float = 1.0
+    """Measured over predicted step time, lately."""
+    stored: tuple[BlockHash, ...] = ()
+    """Prefix blocks that became findable since the last report."""
+    evicted: tuple[BlockHash, ...] = ()
+    """Prefix blocks that are gone since the last report."""
+    busy_s: float = 0.0
+    """Seconds spent in steps since the incarnation began."""
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    """Prompt tokens of all sequences that ever entered."""
+    hit_tokens: int = 0
+    """Of those, found in the prefix cache."""

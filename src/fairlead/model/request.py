@@ -1,0 +1,72 @@
+"""What a client asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fairlead.model.ids import BlockHash, ProgramId, RequestId, TenantId
+from fairlead.model.objective import BATCH, Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. Names and meanings are those of the OpenAI API and vLLM."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """Candidates kept; 0 keeps all."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    """Together with a token's position it is the whole state of the generator (always set: the
+    gateway draws one where the client gave none), so that a sequence continues identically
+    elsewhere."""
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    """Alternatives to report beside each token's own log-probability; None reports none."""
+    ignore_eos: bool = False
+    min_tokens: int = 0
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One continuation that a client asked for. An HTTP call with `n` choices is `n` requests
+    that share their prompt blocks."""
+
+    id: RequestId
+    arrival_s: float
+    """When it reached the gateway, on the gateway's clock."""
+    prompt_tokens: int
+    max_tokens: int
+    """Most tokens it may produce, at least 1."""
+    objective: Objective = BATCH
+    model: str = ""
+    tenant: TenantId = TenantId("")
+    user: str = ""
+    priority: int = 0
+    """Lower runs earlier, within a class."""
+    program: ProgramId | None = None
+    expected_output_tokens: int | None = None
+    """The client's own guess, a hint."""
+    sampling: Sampling = GREEDY
+    token_ids: Sequence[int] = field(default=(), repr=False)
+    """The prompt. Empty in a simulation, where only its length and its blocks are known."""
+    block_hashes: tuple[BlockHash, ...] = field(default=(), repr=False)
+    """Salted chain hashes of the prompt's full blocks, first to last."""
+
+
+class FinishReason(Enum):
+    """Why a sequence ended by itself. Values are those of the OpenAI API."""
+
+    STOP = "stop"
+    LENGTH = "length"

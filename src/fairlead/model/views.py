@@ -1,0 +1,132 @@
+"""What a policy may look at: read-only pictures of a request, a sequence, an instance.
+
+None of them knows how long an answer will be.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fairlead.model.ids import BlockHash, InstanceId, ProgramId, RequestId, TenantId
+from fairlead.model.instance import Role
+from fairlead.model.objective import Objective
+
+
+class RequestView(Protocol):
+    """A request before it is placed."""
+
+    @property
+    def id(self) -> RequestId: ...
+    @property
+    def arrival_s(self) -> float: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def tenant(self) -> TenantId: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def program(self) -> ProgramId | None: ...
+    @property
+    def expected_output_tokens(self) -> int | None: ...
+    @property
+    def block_hashes(self) -> tuple[BlockHash, ...]: ...
+
+
+class SequenceView(Protocol):
+    """A request inside an instance."""
+
+    @property
+    def id(self) -> RequestId: ...
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def tenant(self) -> TenantId: ...
+    @property
+    def arrival_s(self) -> float: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def n_known(self) -> int:
+        """Prompt and produced tokens."""
+        ...
+
+    @property
+    def n_computed(self) -> int:
+        """Of those, tokens whose KV is held."""
+        ...
+
+    @property
+    def n_produced(self) -> int: ...
+    @property
+    def first_token_s(self) -> float | None: ...
+    @property
+    def admitted(self) -> int:
+        """Rank of its last admission: a later one is greater; 0 while it waits."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Rank in the waiting queue by arrival here; a preempted sequence goes before all."""
+        ...
+
+    @property
+    def n_preemptions(self) -> int: ...
+
+
+class InstanceView(Protocol):
+    """An instance as the fleet believes it to be now: its last report, what was sent to it since,
+    and what it must have done in the meantime."""
+
+    @property
+    def id(self) -> InstanceId: ...
+    @property
+    def pool(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def price_per_hour(self) -> float: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens promised and not yet computed."""
+        ...
+
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def available_blocks(self) -> int:
+        """Blocks free or held only by cached prefixes, less what is promised."""
+        ...
+
+    @property
+    def total_blocks(self) -> int: ...
+
+    def cached_tokens(self, request: RequestView) -> int:
+        """Leading prompt tokens of `request` whose KV is here."""
+        ...
+
+    def predicted_ttft_s(self, request: RequestView) -> float:
+        """Seconds from now to the first token, if `request` were sent here now."""
+        ...
+
+    def predicted_tpot_s(self, request: RequestView) -> float:
+        """Seconds per output token after the first."""
+        ...
+
+    def predicted_e2e_s(self, request: RequestView) -> float:
+        """Seconds from now to the last token, at the output length now expected of requests."""
+        ...
