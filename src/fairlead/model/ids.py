@@ -1,4 +1,4 @@
-"""Names of things. All ids are strings such as `r17` or `i3`, handed out by whoever owns the counter."""
+"""Names of things: strings such as `r17` or `i3`, handed out by whoever owns the counter."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Message(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """One thing said; its tag is the name of its class."""
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First word of a worker."""
 
     version: int
@@ -51,29 +51,29 @@ class Hello(Message):
     """(request, attempt) of sequences it still runs from before a lost connection."""
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     instance: str
     """The name under which the gateway knows this worker from now on."""
     gateway_time_s: float
     heartbeat_s: float
 
 
-class Submit(Message):
+class Submit(Message, frozen=True):
     request: Request
     attempt: int
     produced: list[int]
 
 
-class Abort(Message):
+class Abort(Message, frozen=True):
     request: RequestId
     attempt: int
 
 
-class Drain(Message):
+class Drain(Message, frozen=True):
     """Take nothing new, finish what is inside, then say goodbye."""
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Asks for a heartbeat now; tells how the clocks differ."""
 
     gateway_time_s: float
@@ -101,7 +101,7 @@ class End(msgspec.Struct, array_like=True, frozen=True, gc=False):
     cached_tokens: int
 
 
-class Frame(Message):
+class Frame(Message, frozen=True):
     """What one engine step brought: the tokens of all sequences, and those that ended."""
 
     rows: list[Row]
@@ -109,17 +109,17 @@ class Frame(Message):
     preempted: list[tuple[RequestId, int]] = []
 
 
-class Rejected(Message):
+class Rejected(Message, frozen=True):
     request: RequestId
     attempt: int
     why: RefuseWhy
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     report: Report
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     why: str
 
 
