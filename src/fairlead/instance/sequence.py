@@ -28,6 +28,7 @@ class Sequence:
         "n_known",
         "n_preemptions",
         "n_produced",
+        "n_published",
         "objective",
         "priority",
         "prompt_tokens",
@@ -55,6 +56,8 @@ class Sequence:
         self.n_computed = 0
         self.blocks: list[int] = []
         """Block ids in order; block `i` holds tokens `i * block_tokens` onwards."""
+        self.n_published = 0
+        """Leading blocks that the prefix cache can find."""
         self.hashes: list[BlockHash] = list(request.block_hashes)
         """Chain hashes of the known full blocks, as far as they are known."""
         self.cached_tokens = 0
@@ -67,6 +70,10 @@ class Sequence:
     @property
     def n_uncomputed(self) -> int:
         return self.n_known - self.n_computed
+
+    @property
+    def held_blocks(self) -> int:
+        return len(self.blocks)
 
     def __repr__(self) -> str:
         return (

@@ -30,8 +30,19 @@ class RejectWhy(Enum):
     """The model is not served by any pool."""
     TOO_LONG = "too-long"
     DRAINING = "draining"
-    DUPLICATE = "duplicate"
-    """A request with this id is already under way."""
+
+
+class CompleteWhy(Enum):
+    ENDED = "ended"
+    """It ended by itself; `reason` says how."""
+    CLIENT_LEFT = "client-left"
+    CLIENT_SLOW = "client-slow"
+    INSTANCES_LOST = "instances-lost"
+    """It lost one instance after the other; perhaps it is what kills them."""
+    NO_INSTANCE_LEFT = "no-instance-left"
+    """Its instance died, and for too long there was no other to go on."""
+    NOWHERE_FITS = "nowhere-fits"
+    """Its instance died, and no other can hold it."""
 
 
 class Outcome(Enum):
@@ -68,7 +79,7 @@ class Complete:
     outcome: Outcome
     reason: FinishReason | None
     """Set where it finished."""
-    why: str
+    why: CompleteWhy
     cached_tokens: int = 0
 
 

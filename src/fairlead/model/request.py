@@ -63,6 +63,8 @@ class Request:
     """The prompt. Empty in a simulation, where only its length and its blocks are known."""
     block_hashes: tuple[BlockHash, ...] = field(default=(), repr=False)
     """Salted chain hashes of the prompt's full blocks, first to last."""
+    cache_salt: bytes = field(default=b"", repr=False)
+    """What the hashes are salted with: the tenant, unless it shares its cache."""
 
 
 class FinishReason(Enum):

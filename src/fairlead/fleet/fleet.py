@@ -1,0 +1,419 @@
+"""The Fleet: all instances as seen from outside, the requests under way, and every decision above
+one instance. Facts in, actions out.
+
+It reads no clock, opens nothing and draws no randomness it was not given. Equal state and equal
+events give equal actions. Every accepted request ends exactly once, with `Complete` or `Reject`;
+every token position of a request is delivered exactly once, in order, whatever happens to the
+instances that make them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.shadow import Shadow
+from fairlead.fleet.tracked import Tracked
+from fairlead.model import (
+    Action,
+    Arrived,
+    Cancel,
+    Cancelled,
+    CancelWhy,
+    Complete,
+    CompleteWhy,
+    Deliver,
+    Dispatch,
+    DispatchWhy,
+    Draining,
+    Event,
+    Finished,
+    FinishReason,
+    InstanceDown,
+    InstanceId,
+    InstanceUp,
+    Outcome,
+    Preempted,
+    Refused,
+    RefuseWhy,
+    Reject,
+    RejectWhy,
+    Reported,
+    Request,
+    RequestId,
+    Role,
+    Tick,
+    TokenRow,
+    Tokens,
+)
+from fairlead.policies.admission import AdmissionPolicy
+from fairlead.policies.routing import RoutingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of every queue and retry of the fleet."""
+
+    max_queued: int = 1024
+    """Requests that may wait in the fleet for an instance with room."""
+    max_queued_s: float = 60.0
+    """Longest such wait: past it a client has usually given up, and a place is better used."""
+    max_deaths: int = 3
+    """Instances that may die under one request before it is held to be the cause."""
+    lost_after_s: float = 2.0
+    """A dispatch that reports do not show after this long was lost on the way. Must exceed the
+    time a message may take."""
+
+
+class Fleet:
+    """See the module. One event at a time through `handle`; times never run back."""
+
+    def __init__(
+        self,
+        routing: RoutingPolicy,
+        admission: AdmissionPolicy,
+        limits: Limits | None = None,
+        models: Iterable[str] = (),
+    ) -> None:
+        """`models` are those that pools promise: requests for them wait for the first instance."""
+        self._routing = routing
+        self._admission = admission
+        self._limits = limits or Limits()
+        self._requests: dict[RequestId, Tracked] = {}
+        self._queue: deque[Tracked] = deque()
+        self._instances: dict[InstanceId, Shadow] = {}
+        self._models: dict[str, None] = dict.fromkeys(models)
+        self._draining = False
+        self._now = float("-inf")
+        self.lengths = OutputLengths()
+        self._handlers: dict[type[Any], Callable[[Any, float], list[Action]]] = {
+            Arrived: self._arrived,
+            Cancelled: self._cancelled,
+            Tokens: self._tokens,
+            Finished: self._finished,
+            Preempted: self._preempted,
+            Refused: self._refused,
+            Reported: self._reported,
+            InstanceUp: self._instance_up,
+            InstanceDown: self._instance_down,
+            Draining: self._drain,
+            Tick: self._tick,
+        }
+
+    @property
+    def requests(self) -> Mapping[RequestId, Tracked]:
+        """Everything under way, in order of arrival."""
+        return self._requests
+
+    @property
+    def instances(self) -> Mapping[InstanceId, Shadow]:
+        return self._instances
+
+    @property
+    def n_queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What is to be done about a fact. An event that cannot be obeyed changes nothing."""
+        assert now >= self._now, f"time ran back from {self._now} to {now} at {event}"
+        self._now = now
+        return self._handlers[type(event)](event, now)
+
+    # ---------------------------------------------------------------- clients
+
+    def _arrived(self, event: Arrived, now: float) -> list[Action]:
+        request = event.request
+        if request.id in self._requests:
+            return []
+        if self._draining:
+            return [Reject(request.id, RejectWhy.DRAINING, None)]
+        if request.model not in self._models:
+            return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
+        candidates = self._candidates(request, now)
+        retry_after_s = self._admission.retry_after_s(request, candidates, now)
+        if retry_after_s is not None:
+            return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
+        if not candidates and len(self._queue) >= self._limits.max_queued:
+            return [Reject(request.id, RejectWhy.QUEUE_FULL, self._queue_wait_s())]
+        tracked = Tracked(request, now)
+        self._requests[request.id] = tracked
+        return self._place(tracked, DispatchWhy.ROUTED, now, candidates)
+
+    def _cancelled(self, event: Cancelled, now: float) -> list[Action]:
+        tracked = self._requests.get(event.request)
+        if tracked is None:
+            return []
+        slow = event.why is CancelWhy.CLIENT_SLOW
+        why = CompleteWhy.CLIENT_SLOW if slow else CompleteWhy.CLIENT_LEFT
+        actions: list[Action] = []
+        if tracked.instance is not None:
+            actions.append(Cancel(tracked.instance, event.request, tracked.attempt, event.why))
+        actions += self._complete(tracked, Outcome.CANCELLED, why)
+        return actions + self._place_queued(now)
+
+    # ---------------------------------------------------------------- instances' news
+
+    def _tokens(self, event: Tokens, now: float) -> list[Action]:
+        accepted: list[TokenRow] = []
+        actions: list[Action] = []
+        shadow = self._instances.get(event.instance)
+        for row in event.rows:
+            tracked = self._requests.get(row.request)
+            if (
+                tracked is None
+                or shadow is None
+                or tracked.instance != event.instance
+                or tracked.attempt != row.attempt
+            ):
+                continue  # Of an attempt that is void.
+            produced = tracked.produced
+            if row.start == len(produced):
+                produced += row.token_ids
+                if tracked.first_token_s is None:
+                    tracked.first_token_s = now
+                shadow.produced(row.request, len(row.token_ids), tracked.context_tokens, now)
+                accepted.append(row)
+            elif row.start > len(produced):
+                # Tokens were lost on the way. The instance cannot send them again; another
+                # attempt makes the same ones.
+                actions.append(
+                    Cancel(event.instance, row.request, row.attempt, CancelWhy.SUPERSEDED)
+                )
+                actions += self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
+        if accepted:
+            actions.insert(0, Deliver(accepted))
+        return actions
+
+    def _finished(self, event: Finished, now: float) -> list[Action]:
+        tracked = self._current(event.instance, event.request, event.attempt)
+        if tracked is None:
+            return []
+        self.lengths.add(len(tracked.produced))
+        actions = self._complete(
+            tracked, Outcome.FINISHED, CompleteWhy.ENDED, event.reason, event.cached_tokens
+        )
+        return actions + self._place_queued(now)
+
+    def _preempted(self, event: Preempted, now: float) -> list[Action]:
+        tracked = self._current(event.instance, event.request, event.attempt)
+        if tracked is not None:
+            self._instances[event.instance].preempted(event.request, tracked.context_tokens)
+        return []
+
+    def _refused(self, event: Refused, now: float) -> list[Action]:
+        tracked = self._current(event.instance, event.request, event.attempt)
+        if tracked is None:
+            return []
+        self._leave(tracked)
+        tracked.refused[event.instance] = None
+        candidates = self._candidates(tracked.request, now)
+        others = [view for view in candidates if view.id not in tracked.refused]
+        if not others and event.why is RefuseWhy.TOO_LONG:
+            return self._give_up(tracked, RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
+        return self._place(tracked, DispatchWhy.REFUSED_ELSEWHERE, now, others)
+
+    def _reported(self, event: Reported, now: float) -> list[Action]:
+        report = event.report
+        shadow = self._instances.get(report.instance)
+        if shadow is None or (shadow.report and report.as_of_s < shadow.report.as_of_s):
+            return []
+        shadow.correct(report, now)
+        inside = dict(report.requests)
+        actions: list[Action] = [
+            Cancel(report.instance, id, attempt, CancelWhy.SUPERSEDED)
+            for id, attempt in report.requests
+            if self._current(report.instance, id, attempt) is None
+        ]
+        lost = [
+            tracked
+            for tracked in self._requests.values()
+            if tracked.instance == report.instance
+            and inside.get(tracked.request.id) != tracked.attempt
+            and tracked.dispatched_s + self._limits.lost_after_s < report.as_of_s
+        ]
+        for tracked in lost:
+            actions += self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
+        return actions + self._place_queued(now)
+
+    def _instance_up(self, event: InstanceUp, now: float) -> list[Action]:
+        spec = event.spec
+        actions: list[Action] = []
+        present = self._instances.get(spec.id)
+        if present is not None:
+            if present.spec.incarnation == spec.incarnation:
+                return []
+            actions += self._instance_down(InstanceDown(spec.id, "restarted"), now)
+        self._instances[spec.id] = Shadow(spec, self.lengths, now)
+        self._models[spec.model] = None
+        return actions + self._place_queued(now)
+
+    def _instance_down(self, event: InstanceDown, now: float) -> list[Action]:
+        if self._instances.pop(event.instance, None) is None:
+            return []
+        orphans = [
+            tracked for tracked in self._requests.values() if tracked.instance == event.instance
+        ]
+        actions: list[Action] = []
+        for tracked in orphans:
+            tracked.instance = None
+            tracked.deaths += 1
+            if tracked.deaths > self._limits.max_deaths:
+                actions += self._complete(tracked, Outcome.FAILED, CompleteWhy.INSTANCES_LOST)
+            else:
+                actions += self._place_again(tracked, DispatchWhy.INSTANCE_LOST, now)
+        return actions
+
+    # ---------------------------------------------------------------- time
+
+    def _drain(self, event: Draining, now: float) -> list[Action]:
+        self._draining = True
+        return []
+
+    def _tick(self, event: Tick, now: float) -> list[Action]:
+        actions: list[Action] = []
+        overdue = [
+            tracked for tracked in self._queue if now - tracked.queued_s > self._limits.max_queued_s
+        ]
+        for tracked in overdue:
+            actions += self._give_up(
+                tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
+            )
+        return actions + self._place_queued(now)
+
+    # ---------------------------------------------------------------- placing
+
+    def _candidates(self, request: Request, now: float) -> list[Shadow]:
+        """Instances that could take the request now, advanced to the present."""
+        candidates = [
+            shadow
+            for shadow in self._instances.values()
+            if shadow.spec.model == request.model and shadow.role is Role.MIXED and shadow.has_room
+        ]
+        for shadow in candidates:
+            shadow.advance(now)
+        return candidates
+
+    def _place(
+        self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
+    ) -> list[Action]:
+        """Sends a request to the best candidate; without one it queues."""
+        if not candidates:
+            tracked.instance = None
+            tracked.queued_s = now
+            tracked.refused.clear()
+            # One that is mid-stream has a client who is waiting for the next word.
+            (self._queue.appendleft if tracked.produced else self._queue.append)(tracked)
+            return []
+        request = tracked.request
+        best = self._routing.rank(request, candidates, now)[0]
+        shadow = self._instances[best.id]
+        if tracked.predicted_ttft_s is None:
+            waited_s = now - request.arrival_s
+            tracked.predicted_ttft_s = waited_s + shadow.predicted_ttft_s(request)
+        tracked.instance = shadow.id
+        tracked.attempt += 1
+        tracked.dispatched_s = now
+        shadow.promise(request, len(tracked.produced), now)
+        return [Dispatch(shadow.id, request, tracked.attempt, tuple(tracked.produced), why)]
+
+    def _place_again(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
+        """A request that was accepted, and perhaps streams already, needs another instance."""
+        if tracked.instance is not None:
+            self._leave(tracked)
+        if len(tracked.produced) >= tracked.request.max_tokens:
+            # Only the word that it had finished was lost.
+            return self._complete(tracked, Outcome.FINISHED, CompleteWhy.ENDED, FinishReason.LENGTH)
+        tracked.refused.clear()
+        return self._place(tracked, why, now, self._candidates(tracked.request, now))
+
+    def _place_queued(self, now: float) -> list[Action]:
+        """Gives queued requests to instances that have room again, oldest first."""
+        actions: list[Action] = []
+        blocked: deque[Tracked] = deque()
+        full: dict[str, None] = {}
+        while self._queue:
+            tracked = self._queue.popleft()
+            model = tracked.request.model
+            candidates = [] if model in full else self._candidates(tracked.request, now)
+            if candidates:
+                actions += self._place(tracked, DispatchWhy.QUEUED, now, candidates)
+            else:
+                full[model] = None
+                blocked.append(tracked)
+        self._queue = blocked
+        return actions
+
+    def _leave(self, tracked: Tracked) -> None:
+        """The request is not at its instance any more."""
+        shadow = self._instances.get(tracked.instance) if tracked.instance else None
+        if shadow is not None:
+            shadow.release(tracked.request.id, tracked.context_tokens)
+        tracked.instance = None
+
+    # ---------------------------------------------------------------- ending
+
+    def _current(self, instance: InstanceId, request: RequestId, attempt: int) -> Tracked | None:
+        """The request, if this is the attempt that counts."""
+        tracked = self._requests.get(request)
+        if tracked is None or tracked.instance != instance or tracked.attempt != attempt:
+            return None
+        return tracked
+
+    def _complete(
+        self,
+        tracked: Tracked,
+        outcome: Outcome,
+        why: CompleteWhy,
+        reason: FinishReason | None = None,
+        cached_tokens: int = 0,
+    ) -> list[Action]:
+        self._forget(tracked)
+        return [Complete(tracked.request.id, outcome, reason, why, cached_tokens)]
+
+    def _give_up(self, tracked: Tracked, reject: RejectWhy, fail: CompleteWhy) -> list[Action]:
+        """Ends a request that cannot be placed: a rejection as long as nothing was delivered."""
+        if tracked.produced:
+            return self._complete(tracked, Outcome.FAILED, fail)
+        self._forget(tracked)
+        retry_after_s = None if reject is RejectWhy.TOO_LONG else self._queue_wait_s()
+        return [Reject(tracked.request.id, reject, retry_after_s)]
+
+    def _forget(self, tracked: Tracked) -> None:
+        if tracked.instance is None:
+            if tracked in self._queue:
+                self._queue.remove(tracked)
+        else:
+            self._leave(tracked)
+        del self._requests[tracked.request.id]
+
+    def _queue_wait_s(self) -> float:
+        """When a place will probably be free: the backlog of the least loaded instance, shared by
+        all who queue already."""
+        waits = [shadow.backlog_s() for shadow in self._instances.values()]
+        if not waits:
+            return self._limits.max_queued_s
+        return min(waits) * (1 + len(self._queue) / len(waits))
+
+    def check_invariants(self) -> None:
+        """Requests are conserved and have one owner: invariants 1 and 4."""
+        queued = list(self._queue)
+        assert len({id(tracked) for tracked in queued}) == len(queued), "queued twice"
+        for tracked in queued:
+            assert tracked.instance is None, f"{tracked!r} is queued and placed"
+            assert self._requests.get(tracked.request.id) is tracked, f"{tracked!r} is unknown"
+        for tracked in self._requests.values():
+            if tracked.instance is None:
+                assert tracked in self._queue, f"{tracked!r} is nowhere"
+            else:
+                shadow = self._instances.get(tracked.instance)
+                assert shadow is not None, f"{tracked!r} is on an instance that is gone"
+                assert shadow.holds(tracked.request.id), f"{shadow.id} does not know {tracked!r}"
+        for shadow in self._instances.values():
+            shadow.check_invariants(self._requests)

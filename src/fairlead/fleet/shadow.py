@@ -1,0 +1,228 @@
+"""The fleet's own running estimate of an instance, between two of its reports.
+
+A dispatch is a load change that no report shows yet, and a report is old when it arrives. So the
+shadow keeps what was sent (the ledger), counts what the token stream shows, and works off the
+backlog with the same latency model that the instance plans by. A report corrects it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fairlead import latency
+from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.tracked import Tracked
+from fairlead.latency.model import LatencyModel, StepShape
+from fairlead.model import BlockHash, InstanceId, InstanceSpec, Report, RequestId, RequestView, Role
+
+CHUNK_TOKENS = 2048
+"""Prefill is priced in steps of this size; what instances really use is theirs to know."""
+
+
+class Shadow:
+    """An `InstanceView`. `advance` it to the present before anyone looks."""
+
+    def __init__(self, spec: InstanceSpec, lengths: OutputLengths, now: float) -> None:
+        self.spec = spec
+        self.id: InstanceId = spec.id
+        self.pool = spec.pool
+        self.role: Role = spec.role
+        self.price_per_hour = spec.price_per_hour
+        self.total_blocks = spec.n_blocks
+        self.latency: LatencyModel = latency.from_coefficients(spec.latency)
+        self.slowdown = 1.0
+        self.report: Report | None = None
+        self.context_tokens = 0
+        """Context of the decoding requests."""
+        self._lengths = lengths
+        self._now = now
+        self._backlog_tokens = 0.0
+        self._rate_per_s: float | None = None
+        """Prefill tokens worked off a second at the present batch; None: to be priced again."""
+        self._free_tokens = float(spec.n_blocks * spec.block_tokens)
+        self._pending: dict[RequestId, int] = {}
+        """Requests whose first token from here is still to come, with the tokens to compute."""
+        self._decoding: dict[RequestId, None] = {}
+        self._prefixes: dict[BlockHash, None] = {}
+        """Blocks that are here, or are about to be, oldest first."""
+
+    # ---------------------------------------------------------------- the view
+
+    @property
+    def running(self) -> int:
+        return len(self._decoding)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pending)
+
+    @property
+    def queued_tokens(self) -> int:
+        return int(self._backlog_tokens)
+
+    @property
+    def available_blocks(self) -> int:
+        free = self._free_tokens - self._backlog_tokens
+        return max(int(free // self.spec.block_tokens), 0)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the instance would take one more into its queue."""
+        return len(self._pending) < self.spec.max_waiting
+
+    def cached_tokens(self, request: RequestView) -> int:
+        found = 0
+        for name in request.block_hashes:
+            if name not in self._prefixes:
+                break
+            found += 1
+        return min(found * self.spec.block_tokens, max(request.prompt_tokens - 1, 0))
+
+    def predicted_ttft_s(self, request: RequestView) -> float:
+        uncached = request.prompt_tokens - self.cached_tokens(request)
+        work = self._backlog_tokens + uncached
+        steps_s = self._prefill_s(work, uncached, request.prompt_tokens)
+        return max(steps_s, self._wait_for_memory_s(uncached))
+
+    def predicted_tpot_s(self, request: RequestView) -> float:
+        step_s = self._decode_step_s(len(self._decoding) + len(self._pending) + 1)
+        # Whatever prefill is queued is interleaved with its decoding.
+        queued_s = self._backlog_tokens / self._prefill_rate_per_s()
+        return step_s + queued_s / max(self._lengths.expected(request), 1.0)
+
+    def predicted_e2e_s(self, request: RequestView) -> float:
+        rest = max(self._lengths.expected(request) - 1.0, 0.0)
+        return self.predicted_ttft_s(request) + rest * self.predicted_tpot_s(request)
+
+    # ---------------------------------------------------------------- what changes it
+
+    def advance(self, now: float) -> None:
+        """Works off the backlog until `now`."""
+        if self._backlog_tokens > 0 and now > self._now:
+            done = (now - self._now) * self._prefill_rate_per_s()
+            # While something is pending, something is left to do for it.
+            least = float(len(self._pending))
+            self._backlog_tokens = max(self._backlog_tokens - done, least)
+        self._now = max(now, self._now)
+
+    def promise(self, request: RequestView, produced: int, now: float) -> None:
+        """A request was sent here."""
+        self.advance(now)
+        tokens = request.prompt_tokens + produced - self.cached_tokens(request)
+        self._pending[request.id] = tokens
+        self._backlog_tokens += tokens
+        for name in request.block_hashes:
+            self._prefixes[name] = None
+        while len(self._prefixes) > 2 * self.spec.n_blocks:
+            del self._prefixes[next(iter(self._prefixes))]
+
+    def produced(self, request: RequestId, n: int, context_tokens: int, now: float) -> None:
+        """`n` tokens of a request came from here; its context is now `context_tokens`."""
+        if request in self._decoding:
+            self.context_tokens += n
+            self._free_tokens -= n
+            return
+        tokens = self._pending.pop(request, 0)
+        self._decoding[request] = None
+        self.context_tokens += context_tokens
+        self._free_tokens -= tokens
+        self._rate_per_s = None
+        self._backlog_tokens = min(self._backlog_tokens, float(sum(self._pending.values())))
+
+    def release(self, request: RequestId, context_tokens: int) -> None:
+        """A request is no longer here."""
+        if request in self._decoding:
+            del self._decoding[request]
+            self.context_tokens -= context_tokens
+            self._free_tokens += context_tokens
+            self._rate_per_s = None
+        else:
+            self._backlog_tokens -= min(self._pending.pop(request, 0), self._backlog_tokens)
+
+    def preempted(self, request: RequestId, context_tokens: int) -> None:
+        """A request lost its KV and must be computed again."""
+        if request in self._decoding:
+            self.release(request, context_tokens)
+            self._pending[request] = context_tokens
+            self._backlog_tokens += context_tokens
+
+    def correct(self, report: Report, now: float) -> None:
+        """Replaces the estimate by a report, beside what was sent and the report does not know."""
+        self.report = report
+        self.slowdown = report.slowdown
+        known = dict(report.requests)
+        unseen = sum(tokens for id, tokens in self._pending.items() if id not in known)
+        self._backlog_tokens = float(report.queued_tokens + unseen)
+        self._free_tokens = float(
+            (report.free_blocks + report.cached_blocks) * self.spec.block_tokens
+        )
+        self._rate_per_s = None
+        for name in report.stored:
+            self._prefixes[name] = None
+        for name in report.evicted:
+            self._prefixes.pop(name, None)
+        self._now = now
+
+    # ---------------------------------------------------------------- prices
+
+    def _decode_step_s(self, batch: int) -> float:
+        batch = min(batch, self.spec.max_sequences)
+        shape = StepShape(decodes=batch, decode_context=self.context_tokens, sampled=batch)
+        return self.latency.step_s(shape) * self.slowdown
+
+    def _prefill_rate_per_s(self) -> float:
+        if self._rate_per_s is None:
+            self._rate_per_s = CHUNK_TOKENS / self._prefill_step_s(CHUNK_TOKENS, 0)
+        return self._rate_per_s
+
+    def _prefill_step_s(self, tokens: int, start: int) -> float:
+        batch = len(self._decoding)
+        shape = StepShape(
+            decodes=batch,
+            decode_context=self.context_tokens,
+            prefill_tokens=tokens,
+            prefill_pairs=tokens * (start + tokens / 2),
+            longest=start + tokens,
+            sampled=batch + 1,
+        )
+        return self.latency.step_s(shape) * self.slowdown
+
+    def _prefill_s(self, work: float, own: int, end: int) -> float:
+        """Time to work off `work` tokens, the last `own` of which reach context `end`."""
+        ahead_s = (work - own) / self._prefill_rate_per_s()
+        if own <= CHUNK_TOKENS:
+            return ahead_s + self._prefill_step_s(own, end - own)
+        # Several chunks: price the middle one, their cost grows linearly with their start.
+        middle = end - own // 2 - CHUNK_TOKENS // 2
+        return ahead_s + own / CHUNK_TOKENS * self._prefill_step_s(CHUNK_TOKENS, middle)
+
+    def _wait_for_memory_s(self, uncached: int) -> float:
+        """Time until those who run have made room for one more, by tokens and by seats."""
+        lifetime_s = max(self._lengths.mean, 1.0) * self._decode_step_s(len(self._decoding))
+        wait_s = 0.0
+        missing = self._backlog_tokens + uncached - self._free_tokens
+        if missing > 0 and self.context_tokens > 0:
+            # All of the context turns over once in a lifetime.
+            wait_s = missing / self.context_tokens * lifetime_s
+        seats_missing = len(self._decoding) + len(self._pending) + 1 - self.spec.max_sequences
+        if seats_missing > 0:
+            wait_s = max(wait_s, seats_missing / self.spec.max_sequences * lifetime_s)
+        return wait_s
+
+    def backlog_s(self) -> float:
+        """Time to work off what is queued."""
+        return self._backlog_tokens / self._prefill_rate_per_s()
+
+    def holds(self, request: RequestId) -> bool:
+        return request in self._pending or request in self._decoding
+
+    def check_invariants(self, requests: Mapping[RequestId, Tracked]) -> None:
+        """The ledger holds exactly what the fleet believes to be here."""
+        here = [*self._pending, *self._decoding]
+        assert len(set(here)) == len(here), f"{self.id}: pending and decoding at once"
+        for id in here:
+            assert id in requests, f"{self.id} holds {id}, which has ended"
+            assert requests[id].instance == self.id, f"{self.id} holds {requests[id]!r}"
+        context = sum(requests[id].context_tokens for id in self._decoding)
+        assert context == self.context_tokens, f"{self.id}: {context} != {self.context_tokens}"
+        assert self._backlog_tokens >= 0

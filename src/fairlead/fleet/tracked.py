@@ -1,0 +1,51 @@
+"""A request under way, as the fleet knows it."""
+
+from __future__ import annotations
+
+from fairlead.model import InstanceId, Request
+
+
+class Tracked:
+    """Accepted and not yet ended. Only the fleet changes it."""
+
+    __slots__ = (
+        "attempt",
+        "deaths",
+        "dispatched_s",
+        "first_token_s",
+        "instance",
+        "predicted_ttft_s",
+        "produced",
+        "queued_s",
+        "refused",
+        "request",
+    )
+
+    def __init__(self, request: Request, now: float) -> None:
+        self.request = request
+        self.instance: InstanceId | None = None
+        """Where it is; None while it waits in the fleet's queue."""
+        self.attempt = 0
+        """Dispatches so far; what comes from an older one is void."""
+        self.produced: list[int] = []
+        """Output tokens that were delivered."""
+        self.deaths = 0
+        """Instances that died under it."""
+        self.refused: dict[InstanceId, None] = {}
+        """Instances that refused it since it was last placed."""
+        self.queued_s = now
+        self.dispatched_s = now
+        self.first_token_s: float | None = None
+        self.predicted_ttft_s: float | None = None
+        """From arrival to first token, as predicted when it was first dispatched."""
+
+    @property
+    def context_tokens(self) -> int:
+        return self.request.prompt_tokens + len(self.produced)
+
+    def __repr__(self) -> str:
+        where = self.instance or "queued"
+        return (
+            f"<{self.request.id}#{self.attempt} {where}"
+            f" produced={len(self.produced)}/{self.request.max_tokens}>"
+        )

@@ -1,0 +1,56 @@
+"""Reject only what would miss its objective everywhere. Fairlead's default.
+
+Source: our own; early rejection on predicted load is Mooncake's, the two checks xLLM-Service's.
+Rule:   a request is rejected if on every instance the predicted first token comes after
+        `tolerance` times its `ttft_s`, or the predicted last token after `tolerance` times its
+        deadline. A promised pace (`tpot_s`) rejects nobody: the instance's budget protects it.
+        Batch work is never rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from fairlead.model import InstanceView, RequestView
+from fairlead.policies.registry import admission
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    tolerance: float = 1.0
+    """How far beyond the promise a prediction must lie, as a factor of the promise. Above 1 gives
+    doubtful requests a chance, at the expense of those already inside."""
+    min_retry_after_s: float = 1.0
+    """Shortest Retry-After: below it a rejected client only adds load."""
+
+    def __post_init__(self) -> None:
+        if self.tolerance <= 0 or self.min_retry_after_s <= 0:
+            raise ValueError("tolerance and min_retry_after_s must be positive")
+
+
+@admission("predicted", Params)
+class Predicted:
+    def __init__(self, params: Params, rng: Random) -> None:
+        self._params = params
+
+    def retry_after_s(
+        self, request: RequestView, candidates: Sequence[InstanceView], now: float
+    ) -> float | None:
+        if not candidates or not request.objective.timed:
+            return None
+        excess_s = min(self._excess_s(request, view, now) for view in candidates)
+        return None if excess_s <= 0 else max(excess_s, self._params.min_retry_after_s)
+
+    def _excess_s(self, request: RequestView, view: InstanceView, now: float) -> float:
+        """Seconds by which the prediction misses; at most 0 where the objective is kept."""
+        objective, tolerance = request.objective, self._params.tolerance
+        waited_s = now - request.arrival_s
+        excess_s = float("-inf")
+        if objective.ttft_s is not None:
+            excess_s = waited_s + view.predicted_ttft_s(request) - tolerance * objective.ttft_s
+        if objective.deadline_s is not None:
+            e2e_s = waited_s + view.predicted_e2e_s(request)
+            excess_s = max(excess_s, e2e_s - tolerance * objective.deadline_s)
+        return excess_s

@@ -1,0 +1,33 @@
+"""The instance with the fewest requests, and among those the least work queued.
+
+Rule: smallest (running + waiting requests, queued prompt tokens) first. The count includes
+      requests that were sent and not yet reported, so that a burst does not herd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from fairlead.model import InstanceView, RequestView
+from fairlead.policies.registry import routing
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    pass
+
+
+@routing("least-load", Params)
+class LeastLoad:
+    def __init__(self, params: Params, rng: Random) -> None:
+        pass
+
+    def rank(
+        self, request: RequestView, candidates: Sequence[InstanceView], now: float
+    ) -> list[InstanceView]:
+        return sorted(
+            candidates,
+            key=lambda view: (view.running + view.waiting, view.queued_tokens, view.id),
+        )
