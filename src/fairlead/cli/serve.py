@@ -1,0 +1,263 @@
+"""`fairlead serve`: the gateway and its local workers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from fairlead.cli import fleet_file
+from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.table import read_table
+from fairlead.gateway.app import Gateway
+from fairlead.gateway.config import GatewayConfig
+from fairlead.gateway.served import ServedModel
+from fairlead.latency import load_profile
+from fairlead.model import ConfigError
+from fairlead.policies import registry
+from fairlead.text import Tokenizer
+from fairlead.worker.local import LocalFleet
+from fairlead.worker.settings import WorkerSettings
+
+NANO = "fairlead-nano"
+EXAMPLE = """\
+example:
+  fairlead serve examples/laptop.toml
+  curl -N http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' -d '{
+    "model": "fairlead-nano", "stream": true,
+    "messages": [{"role": "user", "content": "Hello!"}]}'
+
+The first Ctrl-C (or SIGTERM) drains: nothing new enters, what is under way ends. A second one
+stops at once. Workers on other machines join with `fairlead worker --join`; give them the token
+of [gateway] token_file, and let [gateway] workers_listen name an address they reach.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Keys of `[gateway]` beside those of `GatewayConfig`."""
+
+    token_file: str = ""
+    """Holds the workers' secret; empty draws one that only local workers get."""
+    default_class: str = ""
+    """Objective class of requests that name none; empty takes `workload.default`, or the file's
+    first."""
+    drain_s: float = 60.0
+    """Longest time that a drain waits for what is under way."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="run a gateway and its local workers",
+        description="Serves the OpenAI API with a fleet of local workers.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    fleet_file.add_arguments(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the policies' randomness")
+    parser.add_argument("--quiet", action="store_true", help="say only what went wrong")
+
+
+def run(args: argparse.Namespace) -> int:
+    config, _ = fleet_file.read_fleet_file(args.fleet, args.set)
+    return uvloop.run(_serve(config, args.seed, args.quiet))
+
+
+def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, ServeSettings]:
+    """The `[gateway]` table as the two values it holds keys of."""
+    mine = {field.name for field in fields(ServeSettings)}
+    theirs = {key: value for key, value in config.gateway.items() if key not in mine}
+    if "token" in theirs:
+        raise ConfigError("gateway.token: a secret does not belong here; name a token_file")
+    known = [f.name for f in (*fields(GatewayConfig), *fields(ServeSettings)) if f.name != "token"]
+    for key in theirs:
+        if key not in known:
+            raise ConfigError(f"gateway has no key {key!r}{registry.suggest(key, known)}")
+    gateway = read_table(GatewayConfig, {**theirs, "token": token}, "gateway")
+    own = {key: value for key, value in config.gateway.items() if key in mine}
+    return gateway, read_table(ServeSettings, own, "gateway")
+
+
+def served_models(config: FleetConfig) -> dict[str, ServedModel]:
+    """What each model's clients need to know. An emulated model speaks with the built-in
+    tokenizer: one token a byte."""
+    models: dict[str, ServedModel] = {}
+    for pool in config.pools:
+        emulated = pool.engine == "emulated"
+        tokenizer = Tokenizer.load(NANO if emulated else pool.model)
+        bytewise = emulated or pool.model == NANO
+        known = models.get(pool.model)
+        context = _max_context(pool, tokenizer)
+        models[pool.model] = ServedModel(
+            name=pool.model,
+            tokenizer=tokenizer,
+            max_context=min(context, known.max_context) if known else context,
+            block_tokens=pool.block_tokens,
+            pools=(*(known.pools if known else ()), pool.name),
+            text_ids=(32, 126) if bytewise else None,
+        )
+    return models
+
+
+def _max_context(pool: PoolConfig, tokenizer: Tokenizer) -> int:
+    if pool.max_context is not None:
+        return pool.max_context
+    if pool.engine == "emulated":
+        return load_profile(pool.hardware).max_context
+    if tokenizer.max_context is None:
+        raise ConfigError(f"pool {pool.name!r}: {pool.model} does not say its max_context; set it")
+    return tokenizer.max_context
+
+
+def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSettings]:
+    """The workers that this machine is to run, one for each instance of each pool."""
+    embedded = sum(pool.instances for pool in config.pools if pool.engine == "embedded")
+    share = max((os.cpu_count() or 1) // max(embedded, 1), 1)
+    many = len(config.pools) > 1
+    return [
+        WorkerSettings(
+            join=join,
+            model=pool.model,
+            engine=pool.engine,
+            hardware=pool.hardware,
+            name=f"{pool.name}-{i}" if many else f"i{i}",
+            pool=pool.name,
+            role=pool.role,
+            batching=config.policy.batching,
+            batching_params=config.policy.params.get("batching", {}),
+            seed=seed + i,
+            threads=pool.threads or (share if pool.engine == "embedded" else None),
+            dtype=pool.dtype,
+            device=pool.device,
+            block_tokens=pool.block_tokens,
+            n_blocks=pool.n_blocks,
+            kv_bytes=None if pool.kv_gib is None else int(pool.kv_gib * 2**30),
+            max_sequences=pool.max_sequences,
+            max_waiting=pool.max_waiting,
+            max_context=pool.max_context,
+            speed=pool.speed,
+        )
+        for pool in config.pools
+        for i in range(pool.instances)
+    ]
+
+
+def _token(settings: ServeSettings) -> str:
+    if not settings.token_file:
+        return secrets.token_urlsafe(32)
+    try:
+        token = Path(settings.token_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"gateway.token_file {settings.token_file}: {error.strerror}") from None
+    if not token:
+        raise ConfigError(f"gateway.token_file {settings.token_file} is empty")
+    return token
+
+
+async def _serve(config: FleetConfig, seed: int, quiet: bool) -> int:
+    _, settings = gateway_settings(config, token="not yet")
+    token = _token(settings)
+    gateway_config, _ = gateway_settings(config, token)
+    default_class = settings.default_class or config.workload.default
+    gateway = Gateway(
+        gateway_config,
+        config.fleet(seed),
+        served_models(config),
+        config.objectives,
+        default_class,
+    )
+    await gateway.start()
+    say = _Voice(quiet)
+    workers = LocalFleet(
+        worker_settings(config, gateway.workers_address, seed), token, tell=say.detail
+    )
+    hands = asyncio.create_task(workers.run())
+    stop = _Stop()
+    try:
+        say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}")
+        await _until_ready(gateway, hands, stop, say)
+        await _wait(hands, stop)
+        if stop.asked:
+            say.aloud("draining; Ctrl-C again stops at once")
+            await _first(gateway.drain(settings.drain_s), stop.again.wait())
+    finally:
+        await gateway.stop()
+        await workers.stop(grace_s=0.5 if stop.again.is_set() else 5.0)
+        with contextlib.suppress(ConfigError):
+            await hands
+    if not stop.asked and hands.done() and (error := hands.exception()):
+        raise error
+    say.aloud("stopped")
+    return 0
+
+
+async def _until_ready(
+    gateway: Gateway, hands: asyncio.Task[None], stop: _Stop, say: _Voice
+) -> None:
+    while gateway.missing_pools() and not stop.asked and not hands.done():
+        await asyncio.sleep(0.05)
+    if not stop.asked and not hands.done():
+        n = len(gateway.hub.pools)
+        say.aloud(f"ready, {n} {'pool' if n == 1 else 'pools'}")
+
+
+async def _wait(hands: asyncio.Task[None], stop: _Stop) -> None:
+    """Until somebody asks to stop, or a worker cannot live. Workers that join from elsewhere are
+    not ours to wait for, so that a fleet without local ones goes on."""
+    while not stop.asked:
+        if hands.done() and hands.exception() is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.once.wait(), 0.2)
+
+
+async def _first(*coroutines: Any) -> None:
+    """Returns when one has ended; the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Stop:
+    """SIGINT and SIGTERM: the first asks to drain, the second to stop."""
+
+    def __init__(self) -> None:
+        self.once = asyncio.Event()
+        self.again = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signal)
+
+    @property
+    def asked(self) -> bool:
+        return self.once.is_set()
+
+    def _signal(self) -> None:
+        (self.again if self.once.is_set() else self.once).set()
+
+
+class _Voice:
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def aloud(self, text: str) -> None:
+        if not self._quiet:
+            print(f"fairlead: {text}", file=sys.stderr, flush=True)
+
+    def detail(self, line: str) -> None:
+        if not self._quiet:
+            print(f"  {line}", file=sys.stderr, flush=True)

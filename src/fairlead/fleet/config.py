@@ -1,0 +1,182 @@
+"""What a fleet file says, as values: one dataclass a table, checked once, all problems together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from fairlead.fleet.fleet import Fleet, Limits
+from fairlead.fleet.table import read_table
+from fairlead.model import BATCH, ConfigError, Objective
+from fairlead.policies import registry
+from fairlead.workload.objectives import ObjectiveMix, make_objective
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """`[[pool]]`: interchangeable instances."""
+
+    name: str = "default"
+    model: str = "fairlead-nano"
+    """Built in; or a local folder in Hugging Face format, or a hub name."""
+    engine: str = "embedded"
+    """embedded | emulated"""
+    instances: int = 1
+    """Workers that `serve` starts on this machine; 0 leaves it to workers that join by
+    themselves."""
+    role: str = "mixed"
+    hardware: str = "auto"
+    """A latency profile by name or file; `auto` measures an embedded engine at start."""
+    threads: int | None = None
+    """CPU threads of each embedded engine; None shares the machine's cores among them."""
+    dtype: str = "auto"
+    device: str = "auto"
+    block_tokens: int = 16
+    n_blocks: int | None = None
+    """KV blocks of each instance; None derives them from `kv_gib` or from the hardware."""
+    kv_gib: float | None = None
+    """Memory for KV of each instance, in GiB."""
+    max_sequences: int = 256
+    max_waiting: int = 1024
+    max_context: int | None = None
+    speed: float = 1.0
+    """An emulated engine runs so many times faster than its profile says."""
+
+    def __post_init__(self) -> None:
+        if self.instances < 0:
+            raise ValueError(f"instances must be at least 0, got {self.instances}")
+        if self.kv_gib is not None and self.kv_gib <= 0:
+            raise ValueError(f"kv_gib must be positive, got {self.kv_gib}")
+        if self.role != "mixed":
+            raise ValueError(f"role {self.role!r} is not in this version of Fairlead; use 'mixed'")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """`[policy]`: a policy of each family by name. The defaults are Fairlead's own."""
+
+    admission: str = "predicted"
+    routing: str = "prefix-load"
+    batching: str = "slack"
+    rescheduling: str = "none"
+    scaling: str = "none"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters by family."""
+
+    def __post_init__(self) -> None:
+        for family in ("rescheduling", "scaling"):
+            if getattr(self, family) != "none":
+                raise ValueError(
+                    f"{family} policies are not in this version of Fairlead; use 'none'"
+                )
+        for family, given in self.params.items():
+            if family not in registry.FAMILIES:
+                known = registry.suggest(family, list(registry.FAMILIES))
+                raise ValueError(f"params has no family {family!r}{known}")
+            if not isinstance(given, Mapping):
+                raise ValueError(f"params.{family} must be a table, got {given!r}")
+        for family in registry.FAMILIES:
+            self.build(family, 0)
+
+    def build(self, family: str, seed: int) -> Any:
+        """A new policy of the family, with randomness of its own from the seed."""
+        params = self.params.get(family, {})
+        return registry.build(family, getattr(self, family), params, Random(f"{seed} {family}"))
+
+
+@dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """A whole fleet file."""
+
+    pools: tuple[PoolConfig, ...]
+    policy: PolicyConfig = PolicyConfig()
+    limits: Limits = Limits()
+    workload: ObjectiveMix = field(default_factory=ObjectiveMix)
+    """The objective classes, and which share of a trace is of which."""
+    gateway: Mapping[str, Any] = field(default_factory=dict)
+    """The `[gateway]` table, which only `serve` reads."""
+
+    @property
+    def objectives(self) -> Mapping[str, Objective]:
+        return self.workload.classes
+
+    def fleet(self, seed: int = 0) -> Fleet:
+        """The Fleet that this file describes, with no instance yet."""
+        return Fleet(
+            self.policy.build("routing", seed),
+            self.policy.build("admission", seed),
+            self.limits,
+            models=[pool.model for pool in self.pools],
+        )
+
+
+TABLES = ("gateway", "pool", "policy", "objectives", "workload", "limits")
+
+
+def read_config(tables: Mapping[str, Any]) -> FleetConfig:
+    """The fleet that the tables of a fleet file describe; raises one `ConfigError` for all that is
+    wrong with them."""
+    problems = [
+        f"no table is called [{name}]{registry.suggest(name, list(TABLES))}"
+        for name in tables
+        if name not in TABLES
+    ]
+
+    def attempt(read: Any, *arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except ConfigError as error:
+            problems.append(str(error))
+            return None
+
+    pools = attempt(_pools, tables.get("pool", [{}]))
+    policy = attempt(read_table, PolicyConfig, tables.get("policy", {}), "policy")
+    limits = attempt(read_table, Limits, tables.get("limits", {}), "limits")
+    workload = attempt(_workload, tables.get("objectives", {}), tables.get("workload", {}))
+    if not isinstance(tables.get("gateway", {}), Mapping):
+        problems.append("[gateway] must be a table")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return FleetConfig(pools, policy, limits, workload, tables.get("gateway", {}))
+
+
+def _pools(tables: object) -> tuple[PoolConfig, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError("pools are written as [[pool]], once for each")
+    pools = tuple(read_table(PoolConfig, table, f"pool {i + 1}") for i, table in enumerate(tables))
+    names = [pool.name for pool in pools]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"every pool needs a name of its own, got {', '.join(names)}")
+    for pool in pools:
+        for other in pools:
+            if pool.model == other.model and pool.block_tokens != other.block_tokens:
+                raise ConfigError(
+                    f"pools {pool.name!r} and {other.name!r} serve the same model with different "
+                    "block_tokens; a prefix could not be found in both"
+                )
+    return pools
+
+
+def _workload(objectives: object, workload: object) -> ObjectiveMix:
+    if not isinstance(objectives, Mapping):
+        raise ConfigError("[objectives] must hold a table for each class")
+    classes = {}
+    for name, times in objectives.items():
+        if not isinstance(times, Mapping):
+            raise ConfigError(f"objectives.{name} must be a table such as {{ ttft_s = 1.0 }}")
+        classes[name] = make_objective(name, times)
+    classes = classes or {BATCH.name: BATCH}
+    table = read_table(_WorkloadTable, workload, "workload")
+    default = table.default or next(iter(classes))
+    for name, share in table.mix.items():
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise ConfigError(f"workload.mix.{name} must be a number, got {share!r}")
+    return ObjectiveMix(classes, default, table.mix)
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkloadTable:
+    default: str = ""
+    mix: Mapping[str, float] = field(default_factory=dict)
