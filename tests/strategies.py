@@ -89,7 +89,5 @@ def request_lists(draw: st.DrawFn, max_size: int = 12) -> list[Request]:
         own = draw(st.integers(1, 40))
         prompt = shared[:common] + [100 + i * 50 + j for j in range(own)]
         out = draw(st.integers(1, 30))
-        requests.append(
-            request(f"r{i}", prompt, out, objective=draw(objectives), arrival_s=0.0)
-        )
+        requests.append(request(f"r{i}", prompt, out, objective=draw(objectives), arrival_s=0.0))
     return requests

@@ -160,9 +160,7 @@ def test_a_refused_request_is_tried_elsewhere() -> None:
 def test_what_fits_nowhere_is_rejected_for_good() -> None:
     w = world("a")
     w.arrive(request("r1"))
-    assert w.tell(Refused(A, R1, 1, RefuseWhy.TOO_LONG)) == [
-        Reject(R1, RejectWhy.TOO_LONG, None)
-    ]
+    assert w.tell(Refused(A, R1, 1, RefuseWhy.TOO_LONG)) == [Reject(R1, RejectWhy.TOO_LONG, None)]
 
 
 def test_a_request_that_loses_one_instance_after_the_other_is_given_up() -> None:

@@ -1,4 +1,7 @@
-"""Take everything; queues are the only bound."""
+"""Take everything; queues are the only bound.
+
+Rule: no request is rejected here.
+"""
 
 from __future__ import annotations
 

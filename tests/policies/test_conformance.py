@@ -1,0 +1,108 @@
+"""What every policy of a family owes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from random import Random
+from typing import Any
+
+import pytest
+
+from fairlead.model import ConfigError, InstanceId, Objective, RequestView, Role
+from fairlead.policies import registry
+from tests.strategies import ADMISSION, BATCHING, ROUTING, request
+
+
+@dataclass(frozen=True)
+class View:
+    """An instance as a test wants it to look."""
+
+    id: InstanceId
+    running: int = 0
+    waiting: int = 0
+    queued_tokens: int = 0
+    ttft_s: float = 0.1
+    tpot_s: float = 0.01
+    e2e_s: float = 1.0
+    cached: int = 0
+    pool: str = "p"
+    role: Role = Role.MIXED
+    price_per_hour: float = 0.0
+    context_tokens: int = 0
+    available_blocks: int = 100
+    total_blocks: int = 100
+
+    def cached_tokens(self, request: RequestView) -> int:
+        return self.cached
+
+    def predicted_ttft_s(self, request: RequestView) -> float:
+        return self.ttft_s
+
+    def predicted_tpot_s(self, request: RequestView) -> float:
+        return self.tpot_s
+
+    def predicted_e2e_s(self, request: RequestView) -> float:
+        return self.e2e_s
+
+
+def view(name: str, **fields: Any) -> View:
+    return View(InstanceId(name), **fields)
+
+
+VIEWS = [view("a"), view("b", running=3, ttft_s=0.4), view("c", cached=8, e2e_s=0.5)]
+
+
+@pytest.mark.parametrize("name", ROUTING)
+def test_a_routing_policy_returns_candidates_and_nothing_else(name: str) -> None:
+    policy = registry.build("routing", name, {}, Random(1))
+    for candidates in (VIEWS, VIEWS[:1], []):
+        ranked = policy.rank(request(), candidates, 0.0)
+        assert len({one.id for one in ranked}) == len(ranked)
+        assert all(one in candidates for one in ranked)
+        assert bool(ranked) == bool(candidates)
+
+
+@pytest.mark.parametrize("name", ROUTING)
+def test_a_routing_policy_is_deterministic_under_a_seed(name: str) -> None:
+    def ranks() -> list[list[str]]:
+        policy = registry.build("routing", name, {}, Random(7))
+        return [[v.id for v in policy.rank(request(f"r{i}"), VIEWS, 0.0)] for i in range(20)]
+
+    assert ranks() == ranks()
+
+
+@pytest.mark.parametrize("name", ADMISSION)
+def test_an_admission_policy_never_turns_batch_work_away_and_answers_without_instances(
+    name: str,
+) -> None:
+    policy = registry.build("admission", name, {}, Random(1))
+    assert policy.retry_after_s(request(), [view("a", ttft_s=99.0)], 0.0) is None
+    promised = request(objective=Objective("x", ttft_s=0.1))
+    assert policy.retry_after_s(promised, [], 0.0) is None
+
+
+@pytest.mark.parametrize("entry", registry.entries(), ids=lambda e: f"{e.family}-{e.name}")
+def test_every_policy_says_what_it_is_and_what_its_numbers_mean(entry: registry.Entry) -> None:
+    assert entry.sentence.endswith(".")
+    assert "Rule:" in entry.doc
+    assert entry.params.__dataclass_params__.frozen
+    policy = registry.build(entry.family, entry.name, {}, Random(0))
+    assert policy is not None
+    with pytest.raises(ConfigError, match="no parameter 'nonsense'"):
+        registry.build(entry.family, entry.name, {"nonsense": 1}, Random(0))
+    for field in fields(entry.params):
+        with pytest.raises(ConfigError, match=f"{field.name} must be"):
+            registry.build(entry.family, entry.name, {field.name: "text"}, Random(0))
+
+
+def test_an_unknown_policy_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'round-robin'"):
+        registry.find("routing", "roundrobin")
+    with pytest.raises(ConfigError, match="known are"):
+        registry.find("batching", "zzz")
+
+
+def test_the_families_hold_what_this_version_promises() -> None:
+    assert set(BATCHING) >= {"fcfs", "sarathi", "past-future", "slack"}
+    assert set(ROUTING) >= {"round-robin", "least-load", "prefix-load", "two-choices"}
+    assert set(ADMISSION) >= {"always", "predicted"}

@@ -1,0 +1,59 @@
+"""The behaviour that each routing policy claims."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from fairlead.model import Objective
+from fairlead.policies import registry
+from tests.policies.test_conformance import View, view
+from tests.strategies import request
+
+
+def first(policy: Any, views: list[View], **fields: Any) -> str:
+    return str(policy.rank(request(**fields), views, 0.0)[0].id)
+
+
+def build(name: str, **params: Any) -> Any:
+    return registry.build("routing", name, params, Random(3))
+
+
+def test_round_robin_takes_turns_whatever_the_load() -> None:
+    policy, views = build("round-robin"), [view("a", running=99), view("b"), view("c")]
+    assert [first(policy, views) for _ in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_least_load_counts_what_waits_as_well_as_what_runs() -> None:
+    assert first(build("least-load"), [view("a", running=3), view("b", waiting=2)]) == "b"
+    tied = [view("a", running=1, queued_tokens=50), view("b", running=1, queued_tokens=40)]
+    assert first(build("least-load"), tied) == "b"
+
+
+def test_two_choices_is_never_the_worst_of_three() -> None:
+    policy = build("two-choices")
+    views = [view("a", ttft_s=0.1), view("b", ttft_s=0.2), view("c", ttft_s=0.3)]
+    chosen = [first(policy, views) for _ in range(300)]
+    assert "c" not in chosen
+    assert 0.55 < chosen.count("a") / 300 < 0.78  # two thirds of the pairs hold the best
+
+
+def test_two_choices_among_all_is_the_best_of_all() -> None:
+    views = [view(name, ttft_s=0.1 * i) for i, name in enumerate("dcba")]
+    assert {first(build("two-choices", choices=9), views) for _ in range(20)} == {"d"}
+
+
+def test_prefix_load_takes_the_shorter_time_to_the_last_token() -> None:
+    assert first(build("prefix-load"), [view("a", e2e_s=2.0), view("b", e2e_s=1.0)]) == "b"
+
+
+def test_prefix_load_keeps_the_promised_first_token_before_anything_else() -> None:
+    views = [view("a", ttft_s=0.9, e2e_s=1.0), view("b", ttft_s=0.2, e2e_s=2.0)]
+    assert first(build("prefix-load"), views, objective=Objective("x", ttft_s=1.0)) == "b"
+
+
+def test_bad_parameters_say_what_they_should_be() -> None:
+    with pytest.raises(Exception, match="choices must be at least 1, got 0"):
+        build("two-choices", choices=0)
