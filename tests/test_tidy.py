@@ -1,4 +1,4 @@
-"""House style that a machine can check: who may import whom, and what a pure floor may not touch."""
+"""House style that a machine can check: who imports whom, what a pure floor may not touch."""
 
 from __future__ import annotations
 

@@ -296,8 +296,8 @@ def test_whatever_dies_every_stream_is_whole(
         w.now += data.draw(st.sampled_from([0.0, 0.001, 0.05]))
         what = data.draw(
             st.sampled_from(
-                ["arrive", "in", "out", "begin", "end", "in", "out", "begin", "end"]
-                + ["kill", "up", "cancel", "report", "lose-in", "lose-out", "double", "tick"]
+                "arrive in out begin end in out begin end kill up cancel report lose-in lose-out"
+                " double tick".split()
             )
         )
         up = list(w.instances)

@@ -93,7 +93,7 @@ def test_past_future_evicts_less_than_an_admission_that_looks_only_at_now() -> N
 
 
 def test_past_future_admits_more_than_reserving_the_longest_output() -> None:
-    """When answers are short, knowing so fills the batch that max_tokens alone would leave empty."""
+    """Knowing that answers are short fills the batch that max_tokens alone leaves empty."""
     sizes = {}
     for guess in (4, 1000):
         inst = instance(
