@@ -34,6 +34,11 @@ from fairlead.model import (
 from tests.strategies import ADMISSION, BATCHING, ROUTING, request, request_lists, spec
 from tests.world import World, fleet
 
+ACTS = (
+    *("arrive", "in", "out", "begin", "end", "in", "out", "begin", "end"),
+    *("kill", "up", "cancel", "report", "lose-in", "lose-out", "double", "tick"),
+)
+"""What may happen next; the ordinary things more often."""
 A, B, R1 = InstanceId("a"), InstanceId("b"), RequestId("r1")
 
 
@@ -294,12 +299,7 @@ def test_whatever_dies_every_stream_is_whole(
         w.up(spec(name, n_blocks=40, max_waiting=data.draw(st.integers(1, 4))))
     for _ in range(data.draw(st.integers(0, 60))):
         w.now += data.draw(st.sampled_from([0.0, 0.001, 0.05]))
-        what = data.draw(
-            st.sampled_from(
-                "arrive in out begin end in out begin end kill up cancel report lose-in lose-out"
-                " double tick".split()
-            )
-        )
+        what = data.draw(st.sampled_from(ACTS))
         up = list(w.instances)
         id = data.draw(st.sampled_from(up)) if up else None
         if what == "arrive" and todo:

@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make demo` shows the main job, `make test` checks everything.
+# Both set up a virtual environment first; nothing outside this folder is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo serve test check lint types clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@# torch first: on a machine with a CPU build at hand, the rest must not bring in another one.
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## two engines, a streamed answer, a real trace, two policies side by side
+	$(BIN)/python examples/demo.py
+
+serve: $(STAMP)  ## a fleet that stays, and a curl line that works
+	$(BIN)/fairlead serve examples/laptop.toml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test  ## what CI does
+
+clean:
+	rm -rf $(VENV) out
