@@ -23,6 +23,7 @@ from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
 from fairlead.latency import load_profile
 from fairlead.model import ConfigError
+from fairlead.observe.invariants import Checker
 from fairlead.policies import registry
 from fairlead.text import Tokenizer
 from fairlead.worker.local import LocalFleet
@@ -53,6 +54,8 @@ class ServeSettings:
     first."""
     drain_s: float = 60.0
     """Longest time that a drain waits for what is under way."""
+    debug_invariants: bool = False
+    """Checks every event and action against `docs/invariants.md`, and dies at a violation."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -176,6 +179,8 @@ async def _serve(config: FleetConfig, seed: int, quiet: bool) -> int:
         config.objectives,
         default_class,
     )
+    if settings.debug_invariants:
+        gateway.driver.observers.append(Checker().observe)
     await gateway.start()
     say = _Voice(quiet)
     workers = LocalFleet(

@@ -1,10 +1,12 @@
 """One checker for each numbered invariant of `docs/invariants.md` that shows in events and actions.
 
-The others are checked from within: `BlockPool.check_invariants` (3), `Fleet.check_invariants` (1, 4),
+Others are checked from within: `BlockPool.check_invariants` (3), `Fleet.check_invariants` (1, 4),
 the tidy test (8), the digest (9).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from fairlead.model import (
     Action,
@@ -18,6 +20,9 @@ from fairlead.model import (
     Reject,
     RequestId,
 )
+
+REMEMBERED = 100_000
+"""Ended requests whose return would be noticed: bounds the memory of a checker in production."""
 
 
 class Checker:
@@ -39,7 +44,7 @@ class Checker:
         """Requests that arrived and have not ended."""
         return len(self._open)
 
-    def observe(self, event: Event, actions: list[Action], now: float) -> None:
+    def observe(self, event: Event, actions: Sequence[Action], now: float) -> None:
         assert now >= self._now, f"6: time ran back from {self._now} to {now}"
         self._now = now
         if isinstance(event, Arrived):
@@ -69,7 +74,10 @@ class Checker:
         seen = self._open.pop(action.request)
         if isinstance(action, Reject):
             assert seen == 0, f"2: {action.request} was rejected after {seen} tokens"
+        self._attempts.pop(action.request, None)
         self._ended[action.request] = None
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     def _dispatched(self, action: Dispatch) -> None:
         id = action.request.id

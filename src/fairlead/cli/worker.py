@@ -1,0 +1,169 @@
+"""`fairlead worker`: one instance that dials a gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairlead.model import ConfigError
+from fairlead.worker.parent import follow_parent
+from fairlead.worker.settings import ENGINES, WorkerSettings
+from fairlead.worker.worker import Worker
+
+TOKEN_VARIABLE = "FAIRLEAD_TOKEN"
+
+EXAMPLE = """\
+example, beside a `fairlead serve` that printed its address for workers and its token:
+  FAIRLEAD_TOKEN=... fairlead worker --join 127.0.0.1:8001 --model fairlead-nano \\
+      --engine embedded --threads 1
+
+The first Ctrl-C (or SIGTERM) finishes what is inside and leaves; a second one leaves at once.
+Exit status: 0 drained, 1 stopped or sent away by the gateway, 2 could not run.
+
+Several embedded workers on one machine each need their share of the cores (--threads); OpenMP's
+threads are told to wait passively unless OMP_WAIT_POLICY says otherwise.
+"""
+
+HELP = {
+    "join": "HOST:PORT of the gateway's port for workers",
+    "model": "fairlead-nano, a local folder in Hugging Face format, or a hub name",
+    "engine": "what runs the steps",
+    "hardware": "a latency profile, by name or file; auto measures the engine at start",
+    "name": "what the instance would like to be called",
+    "pool": "the pool it belongs to",
+    "role": "mixed, prefill or decode",
+    "batching": "the batching policy, see `fairlead policies`",
+    "seed": "seed of the batching policy",
+    "threads": "CPU threads of the embedded engine",
+    "dtype": "auto, float32 or bfloat16 (embedded)",
+    "device": "auto, cpu or cuda (embedded)",
+    "block_tokens": "tokens of a KV block",
+    "n_blocks": "KV blocks; the default follows from --kv-bytes, or from the hardware",
+    "kv_bytes": "bytes of KV memory",
+    "max_sequences": "sequences that may share one step",
+    "max_waiting": "sequences that may wait inside",
+    "max_context": "tokens of prompt and output together; the default is the model's own limit",
+    "speed": "an emulated engine runs so many times faster than its profile",
+}
+METAVARS = {"join": "HOST:PORT", "hardware": "PROFILE"}
+TYPES = {
+    "seed": int,
+    "threads": int,
+    "block_tokens": int,
+    "n_blocks": int,
+    "kv_bytes": int,
+    "max_sequences": int,
+    "max_waiting": int,
+    "max_context": int,
+    "speed": float,
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "worker",
+        help="one instance that dials a gateway",
+        description="One instance that dials a gateway.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = {field.name: field for field in dataclasses.fields(WorkerSettings)}
+    for name, text in HELP.items():
+        field = defaults[name]
+        required = field.default is dataclasses.MISSING
+        shown = "" if required or field.default in (None, "") else f" (default {field.default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            required=required,
+            default=None if required else field.default,
+            type=TYPES.get(name, str),
+            choices=ENGINES if name == "engine" else None,
+            metavar=METAVARS.get(name),
+            help=text + shown,
+        )
+    parser.add_argument("--batching-params", default="{}", metavar="JSON", help="its parameters")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"holds the fleet's token; without it the variable {TOKEN_VARIABLE} does",
+    )
+    parser.add_argument("--parent-pipe", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    # Waiting threads that spin make workers that share cores many times slower; OpenMP reads this
+    # when torch is imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    token = follow_parent() if args.parent_pipe else _token(args.token_file)
+    # Imported late: a mistake in the arguments is told without loading what they ask for.
+    settings = _settings(args)
+    from fairlead.worker.start import build_worker
+
+    return asyncio.run(_work(build_worker(settings, token, _tell)))
+
+
+async def _work(worker: Worker) -> int:
+    task = asyncio.ensure_future(worker.run())
+    calls = 0
+
+    def leave() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            task.cancel()
+            return
+        _tell("draining")
+        worker.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, leave)
+    try:
+        dismissed = await task
+    except asyncio.CancelledError:
+        _tell("stopped")
+        return 1
+    if dismissed is None:
+        _tell("drained")
+        return 0
+    _tell(f"the gateway said goodbye: {dismissed}")
+    return 1
+
+
+def _settings(args: argparse.Namespace) -> WorkerSettings:
+    values = {name: getattr(args, name) for name in HELP}
+    return WorkerSettings(**values, batching_params=_params(args.batching_params))
+
+
+def _params(text: str) -> Mapping[str, Any]:
+    try:
+        params = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--batching-params is not JSON ({error}): {text}") from error
+    if not isinstance(params, dict):
+        raise ConfigError(f'--batching-params must be a JSON object such as {{"x": 1}}, got {text}')
+    return params
+
+
+def _token(file: Path | None) -> str:
+    """The fleet's secret; an empty one is left to the gateway to judge."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigError(f"cannot read the token file {str(file)!r}: {reason}") from error
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+"""Whole fleets of real processes, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+PATIENCE_S = 90.0
+"""Longest wait for anything on a busy machine; nothing here asserts a duration."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LiveFleet:
+    """A `fairlead serve` in a process of its own."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = path.with_suffix(".log")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fairlead", "serve", str(path)], stderr=log, stdout=log
+            )
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = self.get("/metrics")[1].splitlines()
+        found = [line for line in lines if line.startswith((name + " ", name + "{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
+    def wait_until(self, true: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"serve ended: {self.log.read_text()}"
+            try:
+                if true():
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"never happened: {what}\n{self.log.read_text()}")
+
+    def wait_for_instances(self, n: int) -> None:
+        self.wait_until(
+            lambda: (
+                self.get("/ready")[0] == 200 and len(self.workers()) >= n and self.running() >= n
+            ),
+            f"{n} instances up",
+        )
+
+    def reporting(self) -> int:
+        """Instances that the gateway has heard a report of."""
+        lines = self.get("/metrics")[1].splitlines()
+        return sum(line.startswith("fairlead_instance_running{") for line in lines)
+
+    def workers(self) -> list[psutil.Process]:
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "worker" in child.cmdline()
+        ]
+
+    def kill_a_worker(self) -> None:
+        os.kill(self.workers()[0].pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                try:
+                    self.process.wait(timeout=5)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[str], LiveFleet]]:
+    """Starts fleets from the text of a fleet file, whose port is filled in."""
+    fleets: list[LiveFleet] = []
+
+    def start(text: str) -> LiveFleet:
+        port = free_port()
+        path = tmp_path / f"fleet{len(fleets)}.toml"
+        path.write_text(f'[gateway]\nlisten = "127.0.0.1:{port}"\ndebug_invariants = true\n{text}')
+        fleets.append(LiveFleet(path, port))
+        return fleets[-1]
+
+    yield start
+    for fleet in fleets:
+        fleet.stop()
