@@ -1,0 +1,83 @@
+"""The embedded engine as an executor: a real model in this process, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from fairlead.instance.sequence import Sequence
+from fairlead.model import ConfigError, RequestId, Row
+from fairlead.worker.executor import Output
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+class Embedded:
+    """An `Executor` around an `Engine`. The engine is built, measured and run in one thread, which
+    leaves the event loop free while a step computes."""
+
+    def __init__(self, build: Callable[[], Engine]) -> None:
+        """Whatever `build` raises comes out here."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        try:
+            self.engine = self.call(build)
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Runs `work` in the engine's thread and waits for it; for use before the first step."""
+        return self._thread.submit(work).result()
+
+    async def run(
+        self, rows: Seq[Row], sequences: Mapping[RequestId, Sequence], predicted_s: float
+    ) -> Output:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self.engine.run, rows, sequences)
+
+    def forget(self, request_id: RequestId) -> None:
+        self.engine.forget(request_id)
+
+    def rest(self) -> None:
+        """A real engine starts whenever it is asked to."""
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def load_embedded(
+    model: str,
+    *,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    block_tokens: int,
+    n_blocks: int | None,
+    kv_bytes: int | None,
+) -> Embedded:
+    """The engine, loaded. Raises `ModelError` or `ConfigError` where that cannot be."""
+    try:
+        from fairlead.engine.config import EngineConfig
+        from fairlead.engine.engine import Engine
+    except ImportError as error:
+        raise ConfigError(
+            f"the embedded engine needs {error.name or error}, which is not installed; "
+            "run: pip install 'fairlead[engine]'"
+        ) from error
+    memory = {} if kv_bytes is None else {"kv_bytes": kv_bytes}
+    config = EngineConfig(
+        model,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        block_tokens=block_tokens,
+        n_blocks=n_blocks,
+        **memory,
+    )
+    return Embedded(lambda: Engine(config))

@@ -1,0 +1,282 @@
+"""The worker: hosts one instance, runs what it plans, and tells the gateway what came of it.
+
+One thread thinks: messages are obeyed, a step is planned, run, committed and told, one after the
+other. While a step runs the event loop is free, so submits enter at once and everything else is
+obeyed within a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+
+import fairlead
+from fairlead.instance.instance import Instance
+from fairlead.latency.model import StepShape
+from fairlead.model import (
+    RefuseWhy,
+    Report,
+    Request,
+    RequestId,
+    Step,
+    StepResult,
+)
+from fairlead.worker.clock import GatewayClock
+from fairlead.worker.executor import Executor, Output
+from fairlead.worker.link import Address, Link
+from fairlead.worker.pace import Slowdown
+from fairlead.worker.streams import Streams
+from fairlead.worker.wire import (
+    VERSION,
+    Abort,
+    Drain,
+    Frame,
+    Heartbeat,
+    Hello,
+    Ping,
+    Rejected,
+    Submit,
+    ToWorker,
+    Welcome,
+)
+
+SOONEST_REPORT_S = 0.05
+"""A change such as a finish is reported at once, unless a report went out this recently: the
+fleet's shadow bridges that much, and a report of hundreds of sequences is not free."""
+
+
+class Worker:
+    """See the module. A `link.Receiver`."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        executor: Executor,
+        streams: Streams,
+        *,
+        gateway: Address,
+        token: str,
+        n_vocabulary: int,
+        clock: GatewayClock | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._instance = instance
+        self._executor = executor
+        self._streams = streams
+        self._token = token
+        self._n_vocabulary = n_vocabulary
+        self._clock = clock or GatewayClock()
+        self._tell = tell
+        self._link = Link(gateway, self, tell)
+        self._later: deque[Submit | Abort] = deque()
+        """What the running step must not see; obeyed in order when it is committed."""
+        self._stepping = False
+        self._draining = False
+        self._dismissed: str | None = None
+        """Why the gateway sent us away; None while it has not."""
+        self._wake = asyncio.Event()
+        self._slowdown = Slowdown()
+        self._stepped_s: float | None = None
+        """When the last step ended; None after a rest."""
+        self._heartbeat_s = 1.0
+        self._reported_s = float("-inf")
+        self._next_report: asyncio.TimerHandle | None = None
+        self._has_news = False
+        """The next report is due for a change, earlier than the heartbeat."""
+
+    async def run(self) -> str | None:
+        """Serves until drained, and returns None, or until the gateway says goodbye, and returns
+        its reason. Raises `FairleadError` where the gateway would not have us."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                linked = tasks.create_task(self._keep_linked())
+                await self._serve()
+                await self._link.leave("drained")
+                linked.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._executor.close()
+            if self._next_report is not None:
+                self._next_report.cancel()
+        return self._dismissed
+
+    def drain(self) -> None:
+        """From now on nothing new is taken; `run` returns when what is inside has ended."""
+        self._draining = True
+        self._wake.set()
+
+    # ---------------------------------------------------------------- steps
+
+    async def _serve(self) -> None:
+        while True:
+            self._obey_later()
+            if self._is_over():
+                return
+            step = self._instance.plan(self._clock.now_s()) if self._link.ready else None
+            if step is not None:
+                await self._run_step(step)
+            else:
+                self._executor.rest()
+                self._stepped_s = None
+                await self._wake.wait()
+                self._wake.clear()
+
+    def _is_over(self) -> bool:
+        if self._dismissed is not None:
+            return True
+        # Without a gateway nobody waits for what is inside: the fleet has sent it elsewhere.
+        return self._draining and not (self._link.connected and self._instance.sequences)
+
+    async def _run_step(self, step: Step) -> None:
+        """One iteration, from the rows to the frame."""
+        epoch = self._link.epoch
+        begun_s = self._clock.now_s() if self._stepped_s is None else self._stepped_s
+        predicted_s = self._instance.latency.step_s(StepShape.of(step.rows))
+        inside = self._instance.sequences
+        sequences = {row.request: inside[row.request] for row in step.rows}
+        self._stepping = True
+        try:
+            output = await self._executor.run(step.rows, sequences, predicted_s)
+        finally:
+            self._stepping = False
+        frame = self._commit(step, output)
+        if epoch == self._link.epoch and (frame.rows or frame.ended or frame.preempted):
+            self._link.send(frame)
+        self._stepped_s = self._clock.now_s()
+        self._slowdown.add(self._stepped_s - begun_s, predicted_s)
+
+    def _commit(self, step: Step, output: Output) -> Frame:
+        stopped = self._streams.read(output)
+        tokens = {request_id: (token,) for request_id, token in output.tokens.items()}
+        result = StepResult(tokens, 1, stopped)
+        events = self._instance.commit(step, result, self._clock.now_s())
+        frame = self._streams.frame(events)
+        for end in frame.ended:
+            self._executor.forget(end.request)
+        if frame.ended or frame.preempted:
+            self._report_soon()
+        return frame
+
+    # ---------------------------------------------------------------- what the gateway says
+
+    def hello(self) -> Hello:
+        held = [(s.id, s.attempt) for s in self._instance.sequences.values()]
+        return Hello(VERSION, self._token, self._instance.spec, fairlead.__version__, held)
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """What is still inside from before belongs to nobody: the fleet has sent it elsewhere."""
+        self._clock.restart(welcome.gateway_time_s)
+        self._heartbeat_s = welcome.heartbeat_s
+        self._tell(f"joined {self._link.address} as {welcome.instance}")
+        self._later.clear()
+        for sequence in list(self._instance.sequences.values()):
+            self._obey(Abort(sequence.id, sequence.attempt))
+        self._send_report()
+
+    def received(self, message: ToWorker) -> None:
+        match message:
+            case Submit() | Abort():
+                self._obey(message)
+            case Drain():
+                self.drain()
+            case Ping(gateway_time_s):
+                self._clock.hear(gateway_time_s)
+                self._send_report()
+            case _:
+                self._tell(f"the gateway said {type(message).__name__} out of turn; ignored")
+        self._wake.set()
+
+    def changed(self) -> None:
+        self._wake.set()
+
+    def _obey(self, order: Submit | Abort) -> None:
+        """At once, unless the sequence may be part of the step that runs."""
+        request_id = order.request.id if isinstance(order, Submit) else order.request
+        if self._stepping and request_id in self._instance.sequences:
+            self._later.append(order)
+        elif isinstance(order, Submit):
+            self._submit(order)
+        else:
+            self._abort(order.request, order.attempt)
+
+    def _obey_later(self) -> None:
+        while self._later:
+            self._obey(self._later.popleft())
+
+    def _submit(self, order: Submit) -> None:
+        request, attempt = order.request, order.attempt
+        present = self._instance.sequences.get(request.id)
+        if present is not None:
+            if present.attempt >= attempt:
+                return
+            self._abort(request.id, present.attempt)
+        why = self._refusal(order) or self._instance.submit(
+            dataclasses.replace(request, arrival_s=self._clock.ours(request.arrival_s)),
+            self._clock.now_s(),
+            attempt=attempt,
+            produced=order.produced,
+        )
+        if why is None:
+            self._streams.open(request, order.produced)
+            self._report_soon()
+        else:
+            self._link.send(Rejected(request.id, attempt, why))
+
+    def _refusal(self, order: Submit) -> RefuseWhy | None:
+        if self._draining:
+            return RefuseWhy.DRAINING
+        sound = self._is_sound(order.request, order.produced)
+        return None if sound else RefuseWhy.TOO_LONG
+
+    def _is_sound(self, request: Request, produced: list[int]) -> bool:
+        """False for what no gateway of ours sends, and what an engine would choke on."""
+        return (
+            0 < request.prompt_tokens == len(request.token_ids)
+            and request.max_tokens > len(produced)
+            and all(0 <= token < self._n_vocabulary for token in request.token_ids)
+            and all(0 <= token < self._n_vocabulary for token in produced)
+        )
+
+    def _abort(self, request_id: RequestId, attempt: int) -> None:
+        if self._instance.abort(request_id, self._clock.now_s(), attempt):
+            self._streams.close(request_id)
+            self._executor.forget(request_id)
+            self._report_soon()
+
+    # ---------------------------------------------------------------- what the gateway is told
+
+    async def _keep_linked(self) -> None:
+        self._dismissed = await self._link.run()
+        self._wake.set()
+
+    def _report_soon(self) -> None:
+        """Something changed that the fleet had better know before the next heartbeat."""
+        if not self._has_news:
+            self._has_news = True
+            soonest_s = self._reported_s + SOONEST_REPORT_S
+            self._report_in(max(soonest_s - self._clock.now_s(), 0.0))
+
+    def _report_in(self, seconds: float) -> None:
+        """The next report goes out then, instead of when it was due."""
+        if self._next_report is not None:
+            self._next_report.cancel()
+        loop = asyncio.get_running_loop()
+        self._next_report = loop.call_later(seconds, self._send_report)
+
+    def _send_report(self) -> None:
+        if self._link.ready:
+            self._link.send(Heartbeat(self._report()))
+        self._has_news = False
+        self._report_in(self._heartbeat_s)
+
+    def _report(self) -> Report:
+        now = self._clock.now_s()
+        self._reported_s = now
+        return dataclasses.replace(
+            self._instance.report(now),
+            as_of_s=self._clock.gateways(now),
+            slowdown=self._slowdown.ratio,
+        )
