@@ -162,6 +162,16 @@ def test_a_refused_request_is_tried_elsewhere() -> None:
     assert (again.instance, again.why) == (B, DispatchWhy.REFUSED_ELSEWHERE)
 
 
+def test_a_draining_instance_gets_nothing_more() -> None:
+    w = world("a", "b")
+    w.arrive(request("r1"))
+    w.tell(Refused(A, R1, 1, RefuseWhy.DRAINING))
+    for i in range(2, 5):
+        (dispatch,) = w.arrive(request(f"r{i}"))
+        assert isinstance(dispatch, Dispatch)
+        assert dispatch.instance == B
+
+
 def test_what_fits_nowhere_is_rejected_for_good() -> None:
     w = world("a")
     w.arrive(request("r1"))

@@ -237,6 +237,7 @@ def test_a_report_tells_load_and_what_came_into_the_cache() -> None:
     assert (report.running, report.waiting, report.queued_tokens) == (0, 0, 0)
     assert len(report.stored) == 3
     assert inst.report(1.0).stored == ()
+    assert len(inst.report(1.0, whole_cache=True).stored) == 3
 
 
 @pytest.mark.parametrize("batching", BATCHING)

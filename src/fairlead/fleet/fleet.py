@@ -213,6 +213,8 @@ class Fleet:
             return []
         self._leave(tracked)
         tracked.refused[event.instance] = None
+        if event.why is RefuseWhy.DRAINING:
+            self._instances[event.instance].draining = True
         candidates = self._candidates(tracked.request, now)
         others = [view for view in candidates if view.id not in tracked.refused]
         if not others and event.why is RefuseWhy.TOO_LONG:
@@ -231,11 +233,11 @@ class Fleet:
             for id, attempt in report.requests
             if self._current(report.instance, id, attempt) is None
         ]
+        here = [self._requests[id] for id in shadow.held()]
         lost = [
             tracked
-            for tracked in self._requests.values()
-            if tracked.instance == report.instance
-            and inside.get(tracked.request.id) != tracked.attempt
+            for tracked in here
+            if inside.get(tracked.request.id) != tracked.attempt
             and tracked.dispatched_s + self._limits.lost_after_s < report.as_of_s
         ]
         for tracked in lost:

@@ -31,6 +31,8 @@ class Shadow:
         self.total_blocks = spec.n_blocks
         self.latency: LatencyModel = latency.from_coefficients(spec.latency)
         self.slowdown = 1.0
+        self.draining = False
+        """It said that it takes nothing new."""
         self.report: Report | None = None
         self.context_tokens = 0
         """Context of the decoding requests."""
@@ -68,7 +70,7 @@ class Shadow:
     @property
     def has_room(self) -> bool:
         """Whether the instance would take one more into its queue."""
-        return len(self._pending) < self.spec.max_waiting
+        return not self.draining and len(self._pending) < self.spec.max_waiting
 
     def cached_tokens(self, request: RequestView) -> int:
         found = 0
@@ -213,12 +215,16 @@ class Shadow:
         """Time to work off what is queued."""
         return self._backlog_tokens / self._prefill_rate_per_s()
 
+    def held(self) -> list[RequestId]:
+        """Requests that are here, those without a first token first."""
+        return [*self._pending, *self._decoding]
+
     def holds(self, request: RequestId) -> bool:
         return request in self._pending or request in self._decoding
 
     def check_invariants(self, requests: Mapping[RequestId, Tracked]) -> None:
         """The ledger holds exactly what the fleet believes to be here."""
-        here = [*self._pending, *self._decoding]
+        here = self.held()
         assert len(set(here)) == len(here), f"{self.id}: pending and decoding at once"
         for id in here:
             assert id in requests, f"{self.id} holds {id}, which has ended"

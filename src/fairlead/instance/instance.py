@@ -224,10 +224,15 @@ class Instance:
         events += self._finish(alive, result)
         return events
 
-    def report(self, now: float) -> Report:
-        """A picture of the instance; its cache changes are told once and then forgotten."""
+    def report(self, now: float, *, whole_cache: bool = False) -> Report:
+        """A picture of the instance; its cache changes are told once and then forgotten.
+
+        `whole_cache` tells of every cached prefix, for a fleet that knows of none.
+        """
         planner = self._planner
         stored, evicted = planner.pool.drain_changes()
+        if whole_cache:
+            stored = planner.pool.names()
         return Report(
             instance=self.spec.id,
             as_of_s=now,

@@ -53,14 +53,17 @@ class LatencyModel(Protocol):
 
     def run_s(self, shape: StepShape, n: int) -> float:
         """Duration of `n` iterations of a decode-only step, in closed form: in iteration j the
-        context is `decode_context + j * decodes`. Equals the sum of `step_s` within 1e-9."""
+        context is `decode_context + j * decodes`. Equals the sum of `step_s` within 1e-9
+        of it."""
         ...
 
     def iterations_within(self, shape: StepShape, seconds: float) -> int:
-        """Most iterations of a decode-only step that end within `seconds` (inverse of `run_s`)."""
+        """Most iterations of a decode-only step that end within `seconds`: the inverse of `run_s`,
+        exact to the last bit of its rounding. Bounded, so that endless time has an answer."""
         ...
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
         """Most prefill tokens, of one chunk that begins after `start` tokens of context, that may
-        be added to `shape` while the step stays within `seconds`; 0 if it already exceeds it."""
+        be added to `shape` while the step stays within `seconds`; 0 if it already exceeds it. The
+        chunk is priced as one whose end samples a token. Bounded where nothing else bounds it."""
         ...

@@ -174,7 +174,7 @@ class Worker:
         self._later.clear()
         for sequence in list(self._instance.sequences.values()):
             self._obey(Abort(sequence.id, sequence.attempt))
-        self._send_report()
+        self._send_report(whole_cache=True)
 
     def received(self, message: ToWorker) -> None:
         match message:
@@ -266,17 +266,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._next_report = loop.call_later(seconds, self._send_report)
 
-    def _send_report(self) -> None:
+    def _send_report(self, whole_cache: bool = False) -> None:
         if self._link.ready:
-            self._link.send(Heartbeat(self._report()))
+            self._link.send(Heartbeat(self._report(whole_cache)))
         self._has_news = False
         self._report_in(self._heartbeat_s)
 
-    def _report(self) -> Report:
+    def _report(self, whole_cache: bool) -> Report:
         now = self._clock.now_s()
         self._reported_s = now
         return dataclasses.replace(
-            self._instance.report(now),
+            self._instance.report(now, whole_cache=whole_cache),
             as_of_s=self._clock.gateways(now),
             slowdown=self._slowdown.ratio,
         )
