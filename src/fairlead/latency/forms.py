@@ -1,0 +1,291 @@
+"""Closed forms for the duration of a step.
+
+`ThirteenCoefficients` describes a measured GPU within a few per cent, mixed steps included.
+`Linear` is the simplest model that still has every term a policy reasons about; it serves engines
+measured at start, and tests written by hand.
+
+A coefficient of the same name means the same in both. Everything is in seconds; what a number is
+per (token, pair, sequence) stands in its name. Both forms are pure, and never fall when a field of
+the shape grows.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+
+from fairlead.latency.model import StepShape
+from fairlead.model import ConfigError
+
+MAX_PREFILL_TOKENS = 1 << 20
+"""What `prefill_within` answers at most, so that unlimited time has an answer."""
+
+MAX_ITERATIONS = 1 << 40
+"""What `iterations_within` answers at most; float seconds count single iterations up to there."""
+
+_CACHED_TOKENS = 8192
+"""Step sizes whose matrix time is remembered: a bound on the cache, above any usual budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """A step costs a constant, and a fixed price per token, decode, context token and pair.
+
+    t = base + gemm T + decode B + context C + pair A
+    """
+
+    base_s: float = 0.0
+    gemm_s_per_token: float = 0.0
+    """For every token computed in the step, of decodes and prefill chunks alike."""
+    decode_s_per_sequence: float = 0.0
+    decode_s_per_context_token: float = 0.0
+    prefill_s_per_pair: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def coefficients(self) -> dict[str, float]:
+        """The flat mapping from which `from_coefficients` builds an equal model."""
+        return _public_fields(self)
+
+    def step_s(self, shape: StepShape) -> float:
+        return self._price_s(
+            shape.decodes, shape.decode_context, shape.prefill_tokens, shape.prefill_pairs
+        )
+
+    def _price_s(
+        self, decodes: int, decode_context: int, prefill_tokens: int, pairs: float
+    ) -> float:
+        return (
+            self.base_s
+            + self.gemm_s_per_token * (decodes + prefill_tokens)
+            + self.decode_s_per_sequence * decodes
+            + self.decode_s_per_context_token * decode_context
+            + self.prefill_s_per_pair * pairs
+        )
+
+    def run_s(self, shape: StepShape, n: int) -> float:
+        growth_s = self.decode_s_per_context_token * shape.decodes
+        return _run_s(_decode_only(self.step_s(shape), shape), growth_s, n)
+
+    def iterations_within(self, shape: StepShape, seconds: float) -> int:
+        growth_s = self.decode_s_per_context_token * shape.decodes
+        return _iterations_within(_decode_only(self.step_s(shape), shape), growth_s, seconds)
+
+    def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
+        def cost_s(n: int) -> float:
+            pairs = shape.prefill_pairs + n * (start + n / 2)
+            return self._price_s(
+                shape.decodes, shape.decode_context, shape.prefill_tokens + n, pairs
+            )
+
+        return _prefill_within(cost_s, self.gemm_s_per_token, seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThirteenCoefficients:
+    """A step costs its host work, its matrices, its sampling and its attention.
+
+    t = host + base + (weights^p + (gemm T)^p)^(1/p) + sample Q + attention
+    attention = decode_base + decode B + context C                              without a prefill
+              = prefill_base + max(walk L, context' C + pair A + decode' B)     with one
+
+    The p-norm is the roofline with its corner rounded: reading the weights against computing on
+    them. With a prefill in the step, attention takes as long as its critical path: either one
+    sequence's KV walked serially, or the work of all. The attention of a step with a prefill is
+    never priced below that of its decodes alone, which keeps the form monotone where the branch
+    changes. Thirteen numbers are fitted to kernels; `host_s` is measured on a whole engine.
+    """
+
+    weights_s: float
+    """Matrices of a tiny step: the time to read the weights (w)."""
+    gemm_s_per_token: float
+    """Matrices of a huge step, for each of its tokens (g)."""
+    sharpness: float
+    """The norm's p: 1 adds the two times above, a large one takes the greater."""
+    base_s: float = 0.0
+    """Any step, on the GPU (c0)."""
+    host_s: float = 0.0
+    """Any step: scheduling, launching, sampling and small kernels that no kernel table holds."""
+    sample_s_per_sequence: float = 0.0
+    """For each sequence from which a token is drawn (h)."""
+    decode_base_s: float = 0.0
+    """Attention of a step without prefill (a0)."""
+    decode_s_per_sequence: float = 0.0
+    """The same, for each decode (a1)."""
+    decode_s_per_context_token: float
+    """The same, for each token of context read (a2)."""
+    prefill_base_s: float = 0.0
+    """Attention of a step with a prefill (k0)."""
+    walk_s_per_context_token: float = 0.0
+    """The same, for each token of the longest context in the step (s)."""
+    prefill_s_per_context_token: float = math.nan
+    """The same, for each token of context the decodes read (c1). Not a number where no mixed step
+    was measured; then a context token costs what it costs without a prefill."""
+    prefill_s_per_pair: float
+    """The same, for each query-key pair of the chunks (c2)."""
+    prefill_s_per_sequence: float = math.nan
+    """The same, for each decode (c3). Not a number as above."""
+    _overhead_s: float = field(init=False, repr=False, compare=False)
+    _gemm_s: dict[int, float] = field(init=False, repr=False, compare=False)
+    """Matrix time by tokens in the step: raising to a power is the dearest part of a price."""
+
+    def __post_init__(self) -> None:
+        self._fill("prefill_s_per_context_token", self.decode_s_per_context_token)
+        self._fill("prefill_s_per_sequence", self.decode_s_per_sequence)
+        _check(self)
+        object.__setattr__(self, "_overhead_s", self.host_s + self.base_s)
+        object.__setattr__(self, "_gemm_s", {})
+
+    def _fill(self, name: str, unmeasured: float) -> None:
+        if math.isnan(getattr(self, name)):
+            object.__setattr__(self, name, unmeasured)
+
+    def coefficients(self) -> dict[str, float]:
+        """The flat mapping from which `from_coefficients` builds an equal model."""
+        return _public_fields(self)
+
+    def step_s(self, shape: StepShape) -> float:
+        return self._price_s(
+            shape.decodes,
+            shape.decode_context,
+            shape.prefill_tokens,
+            shape.prefill_pairs,
+            shape.longest,
+            shape.sampled,
+        )
+
+    def _price_s(
+        self,
+        decodes: int,
+        decode_context: int,
+        prefill_tokens: int,
+        pairs: float,
+        longest: int,
+        sampled: int,
+    ) -> float:
+        gemm_s = self._gemm_s.get(decodes + prefill_tokens)
+        if gemm_s is None:
+            gemm_s = self._new_gemm_s(decodes + prefill_tokens)
+        attention_s = (
+            self.decode_base_s
+            + self.decode_s_per_sequence * decodes
+            + self.decode_s_per_context_token * decode_context
+        )
+        if prefill_tokens:
+            path_s = self.walk_s_per_context_token * longest
+            work_s = (
+                self.prefill_s_per_context_token * decode_context
+                + self.prefill_s_per_pair * pairs
+                + self.prefill_s_per_sequence * decodes
+            )
+            if work_s > path_s:
+                path_s = work_s
+            path_s += self.prefill_base_s
+            if path_s > attention_s:
+                attention_s = path_s
+        return self._overhead_s + gemm_s + self.sample_s_per_sequence * sampled + attention_s
+
+    def _new_gemm_s(self, tokens: int) -> float:
+        gemm_s = p_norm(self.weights_s, self.gemm_s_per_token * tokens, self.sharpness)
+        if tokens <= _CACHED_TOKENS:
+            self._gemm_s[tokens] = gemm_s
+        return gemm_s
+
+    def run_s(self, shape: StepShape, n: int) -> float:
+        growth_s = self.decode_s_per_context_token * shape.decodes
+        return _run_s(_decode_only(self.step_s(shape), shape), growth_s, n)
+
+    def iterations_within(self, shape: StepShape, seconds: float) -> int:
+        growth_s = self.decode_s_per_context_token * shape.decodes
+        return _iterations_within(_decode_only(self.step_s(shape), shape), growth_s, seconds)
+
+    def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
+        def cost_s(n: int) -> float:
+            return self._price_s(
+                shape.decodes,
+                shape.decode_context,
+                shape.prefill_tokens + n,
+                shape.prefill_pairs + n * (start + n / 2),
+                max(shape.longest, start + n),
+                shape.sampled + 1,
+            )
+
+        return _prefill_within(cost_s, self.gemm_s_per_token, seconds)
+
+
+Form = Linear | ThirteenCoefficients
+"""Every closed form there is; each of them is a `LatencyModel`."""
+
+
+def p_norm(a: float, b: float, p: float) -> float:
+    """(a^p + b^p)^(1/p) of two non-negative numbers; neither a large p nor a small number makes
+    it overflow or vanish, because the greater is taken out first."""
+    low, high = (a, b) if a < b else (b, a)
+    return high * (1.0 + (low / high) ** p) ** (1.0 / p) if high > 0.0 else 0.0
+
+
+def _decode_only(first_s: float, shape: StepShape) -> float:
+    assert not shape.prefill_tokens, f"only decode-only steps repeat, got {shape}"
+    return first_s
+
+
+def _run_s(first_s: float, growth_s: float, n: int) -> float:
+    """Sum of `n` durations, the first `first_s`, each `growth_s` longer than the one before."""
+    return n * first_s + growth_s * (n * (n - 1) / 2)
+
+
+def _iterations_within(first_s: float, growth_s: float, seconds: float) -> int:
+    """The inverse of `_run_s`: the root of the quadratic, then set right where rounding hit."""
+    if not seconds >= first_s:
+        return 0
+    if _run_s(first_s, growth_s, MAX_ITERATIONS) <= seconds:
+        return MAX_ITERATIONS
+    half_s = first_s - growth_s / 2
+    # In this form of the root nothing cancels, and growth 0 gives the plain quotient.
+    n = int(2 * seconds / (half_s + math.sqrt(half_s * half_s + 2 * growth_s * seconds)))
+    while _run_s(first_s, growth_s, n + 1) <= seconds:
+        n += 1
+    while _run_s(first_s, growth_s, n) > seconds:
+        n -= 1
+    return n
+
+
+def _prefill_within(cost_s: Callable[[int], float], s_per_token: float, seconds: float) -> int:
+    """Most tokens `n` with `cost_s(n) <= seconds`; `cost_s` grows, by `s_per_token` or more."""
+    at_most: float = MAX_PREFILL_TOKENS
+    if s_per_token > 0.0:
+        at_most = min(at_most, seconds / s_per_token + 1)
+    return bisect_right(range(1, int(at_most) + 1), seconds, key=cost_s)
+
+
+def value_problems(values: Mapping[str, float]) -> list[str]:
+    """What is wrong with single coefficients, each as a short sentence; knows both forms."""
+    problems = [
+        f"{name} is {value:g}, must be a finite number, 0 or more"
+        for name, value in values.items()
+        if not (math.isfinite(value) and value >= 0)
+    ]
+    if 0 <= values.get("sharpness", 1.0) < 1:
+        problems.append(f"sharpness is {values['sharpness']:g}, must be 1 or more")
+    return problems
+
+
+_MAKE_A_STEP_LAST = ("base_s", "host_s", "weights_s", "gemm_s_per_token", "decode_s_per_sequence")
+
+
+def _check(form: Form) -> None:
+    values = form.coefficients()
+    problems = value_problems(values)
+    # Otherwise any number of iterations would fit into no time, and a simulation never end.
+    if not problems and not any(values.get(name) for name in _MAKE_A_STEP_LAST):
+        names = ", ".join(name for name in _MAKE_A_STEP_LAST if name in values)
+        problems.append(f"a step would take no time; one of {names} must be above 0")
+    if problems:
+        raise ConfigError(f"latency coefficients: {'; '.join(problems)}")
+
+
+def _public_fields(form: Form) -> dict[str, float]:
+    return {f.name: float(getattr(form, f.name)) for f in fields(form) if f.init}
