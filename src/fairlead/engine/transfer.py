@@ -1,0 +1,112 @@
+"""KV that leaves one engine and enters another: the payload of a hand-off."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+import torch
+from torch import Tensor
+
+from fairlead.engine.pool import KvPool
+from fairlead.model import ProtocolError
+
+FORMAT_VERSION = 1
+_MAGIC = b"FLKV"
+_PREFIX = struct.Struct(">4sI")
+"""Magic, and the length of the header that follows as JSON; then the KV."""
+
+
+class KvHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What both ends must agree on, and how much there is."""
+
+    version: int
+    fingerprint: str
+    """Of the model's configuration and weights."""
+    dtype: str
+    layers: int
+    heads: int
+    head_dim: int
+    n_tokens: int
+
+
+class KvImage(msgspec.Struct, frozen=True):
+    """The KV of the first tokens of one sequence, and of nothing else.
+
+    Tokens are stored one by one, not in blocks: so it does not depend on either side's block
+    size, and what else lies in a half-filled block stays home.
+    """
+
+    header: KvHeader
+    data: bytes
+    """[layers, 2, n_tokens, kv_heads, head_dim] in the byte order of the CPU."""
+
+    def to_bytes(self) -> bytes:
+        header = msgspec.json.encode(self.header)
+        return _PREFIX.pack(_MAGIC, len(header)) + header + self.data
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> KvImage:
+        """Raises `ProtocolError` on anything that is not an image."""
+        if len(payload) < _PREFIX.size or payload[:4] != _MAGIC:
+            raise ProtocolError("not a KV image: it must begin with FLKV")
+        end = _PREFIX.size + _PREFIX.unpack_from(payload)[1]
+        try:
+            header = msgspec.json.decode(payload[_PREFIX.size : end], type=KvHeader)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"a KV image with a broken header: {error}") from error
+        return cls(header, payload[end:])
+
+
+def export_image(pool: KvPool, fingerprint: str, blocks: Sequence[int], n_tokens: int) -> KvImage:
+    assert 0 < n_tokens <= len(blocks) * pool.block_tokens, f"{n_tokens} tokens in {len(blocks)}"
+    slots = _slots(pool, blocks, n_tokens)
+    kv = torch.stack([rows[slots] for rows in pool.token_rows]).cpu()
+    data = kv.view(torch.uint8).numpy().tobytes()
+    return KvImage(_header(pool, fingerprint, n_tokens), data)
+
+
+def import_image(pool: KvPool, fingerprint: str, image: KvImage, blocks: Sequence[int]) -> None:
+    """Raises `ProtocolError`, and changes nothing, where the image does not fit this engine."""
+    header = image.header
+    _check(image, _header(pool, fingerprint, header.n_tokens))
+    assert header.n_tokens <= len(blocks) * pool.block_tokens, "blocks that do not hold the image"
+    kv = torch.frombuffer(bytearray(image.data), dtype=pool.shape.dtype).to(pool.device)
+    size = (header.layers, 2 * header.n_tokens, header.heads, header.head_dim)
+    slots = _slots(pool, blocks, header.n_tokens)
+    for rows, layer_kv in zip(pool.token_rows, kv.view(size), strict=True):
+        rows[slots] = layer_kv
+
+
+def _slots(pool: KvPool, blocks: Sequence[int], n_tokens: int) -> Tensor:
+    """Rows of K, then of V."""
+    slots = torch.tensor(pool.slots(blocks, 0, n_tokens), device=pool.device)
+    return torch.cat([slots, slots + pool.n_slots])
+
+
+def _header(pool: KvPool, fingerprint: str, n_tokens: int) -> KvHeader:
+    return KvHeader(
+        version=FORMAT_VERSION,
+        fingerprint=fingerprint,
+        dtype=str(pool.shape.dtype).removeprefix("torch."),
+        layers=pool.shape.layers,
+        heads=pool.shape.heads,
+        head_dim=pool.shape.head_dim,
+        n_tokens=n_tokens,
+    )
+
+
+def _check(image: KvImage, expected: KvHeader) -> None:
+    for name in KvHeader.__struct_fields__:
+        theirs, ours = getattr(image.header, name), getattr(expected, name)
+        if theirs != ours:
+            raise ProtocolError(f"a KV image of another {name}: {theirs!r}, expected {ours!r}")
+    dtype_bytes: int = getattr(torch, expected.dtype).itemsize
+    per_token = 2 * expected.layers * expected.heads * expected.head_dim * dtype_bytes
+    n_bytes = per_token * expected.n_tokens
+    if expected.n_tokens < 1 or len(image.data) != n_bytes:
+        raise ProtocolError(
+            f"a KV image of {expected.n_tokens} tokens must hold {n_bytes} bytes, "
+            f"this one holds {len(image.data)}"
+        )
