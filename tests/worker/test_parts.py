@@ -20,7 +20,7 @@ from fairlead.worker.clock import GatewayClock
 from fairlead.worker.emulated import Emulated, ends_at
 from fairlead.worker.local import LocalFleet
 from fairlead.worker.measure import NEEDED_SHAPES, SHAPES, measure
-from fairlead.worker.pace import Slowdown
+from fairlead.instance.pace import Slowdown
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.start import faster
 from fairlead.worker.words import tokenizer_for

@@ -76,7 +76,9 @@ class Instance:
         self._preemptions = 0
         self._prompt_tokens = 0
         self._busy_s = 0.0
-        self._planned_s = 0.0
+        self._since_s: float | None = None
+        """When the step under way began: at the end of the one before, or when work came. None
+        while there is none."""
 
     @property
     def sequences(self) -> Mapping[RequestId, Sequence]:
@@ -194,7 +196,7 @@ class Instance:
             self._events.append(Preempted(self.spec.id, victim.id, victim.attempt))
         if not rows:
             assert not self._planner.running, f"nothing to run for {self._planner.running}"
-            self._run = None
+            self._run = self._since_s = None
             return None
         horizon_s = self._batching.horizon_s
         until_s = None if horizon_s is None else now + horizon_s
@@ -217,7 +219,7 @@ class Instance:
         produced = self._take_tokens(alive, result, now)
         self._settle_blocks(alive, result.n_done)
         run.left -= result.n_done
-        self._busy_s += max(now - self._planned_s, 0.0)
+        self._keep_time(step, result.n_done, now)
         events, self._events = self._events, []
         if produced:
             events.append(Tokens(self.spec.id, produced))
@@ -246,6 +248,7 @@ class Instance:
             requests=tuple((s.id, s.attempt) for s in self._sequences.values()),
             stored=stored,
             evicted=evicted,
+            slowdown=planner.slowdown,
             busy_s=self._busy_s,
             preemptions=self._preemptions,
             prompt_tokens=self._prompt_tokens,
@@ -278,7 +281,7 @@ class Instance:
         run.rows = rows
 
     def _step(self, run: _Run, now: float) -> Step:
-        self._planned_s = now
+        self._since_s = now if self._since_s is None else self._since_s
         return Step(tuple(row for row, _ in run.rows), run.left, run.until_s)
 
     def _take_tokens(
@@ -297,6 +300,19 @@ class Instance:
             if sequence.first_token_s is None:
                 sequence.first_token_s = now
         return produced
+
+    def _keep_time(self, step: Step, n_done: int, now: float) -> None:
+        """Learns how the engine keeps up with its latency model."""
+        assert self._since_s is not None
+        measured_s = now - self._since_s
+        self._busy_s += measured_s
+        self._since_s = now
+        shape = self.shape(step)
+        if n_done == 1:
+            predicted_s = self.latency.step_s(shape)
+        else:
+            predicted_s = self.latency.run_s(shape, n_done)
+        self._planner.pace.add(measured_s, predicted_s)
 
     def _settle_blocks(self, alive: list[tuple[Row, Sequence]], n_done: int) -> None:
         """Names the blocks that were filled, and holds those that iterations after the first

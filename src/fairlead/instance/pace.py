@@ -28,4 +28,7 @@ class Slowdown:
 
     @property
     def ratio(self) -> float:
-        return self._measured_s / self._predicted_s if self._predicted_s > 0 else 1.0
+        if self._measured_s <= 0 or self._predicted_s <= 0:
+            return 1.0
+        # To three digits, so that the rounding errors of a clock never decide anything.
+        return max(round(self._measured_s / self._predicted_s, 3), 0.001)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
+from fairlead.instance.pace import Slowdown
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.model import LatencyModel
 from fairlead.memory import BlockPool
@@ -29,12 +30,17 @@ class Planner:
         self.running: list[Sequence] = []
         """In order of admission."""
         self.waiting: list[Sequence] = []
+        self.pace = Slowdown()
         self.hit_tokens = 0
         self._admissions = 0
 
     @property
     def n_waiting(self) -> int:
         return len(self.waiting)
+
+    @property
+    def slowdown(self) -> float:
+        return self.pace.ratio
 
     @property
     def available_blocks(self) -> int:

@@ -26,7 +26,6 @@ from fairlead.model import (
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor, Output
 from fairlead.worker.link import Address, Link
-from fairlead.worker.pace import Slowdown
 from fairlead.worker.streams import Streams
 from fairlead.worker.wire import (
     VERSION,
@@ -77,9 +76,6 @@ class Worker:
         self._dismissed: str | None = None
         """Why the gateway sent us away; None while it has not."""
         self._wake = asyncio.Event()
-        self._slowdown = Slowdown()
-        self._stepped_s: float | None = None
-        """When the last step ended; None after a rest."""
         self._heartbeat_s = 1.0
         self._reported_s = float("-inf")
         self._next_report: asyncio.TimerHandle | None = None
@@ -120,7 +116,6 @@ class Worker:
                 await self._run_step(step)
             else:
                 self._executor.rest()
-                self._stepped_s = None
                 await self._wake.wait()
                 self._wake.clear()
 
@@ -133,7 +128,6 @@ class Worker:
     async def _run_step(self, step: Step) -> None:
         """One iteration, from the rows to the frame."""
         epoch = self._link.epoch
-        begun_s = self._clock.now_s() if self._stepped_s is None else self._stepped_s
         predicted_s = self._instance.latency.step_s(StepShape.of(step.rows))
         inside = self._instance.sequences
         sequences = {row.request: inside[row.request] for row in step.rows}
@@ -145,8 +139,6 @@ class Worker:
         frame = self._commit(step, output)
         if epoch == self._link.epoch and (frame.rows or frame.ended or frame.preempted):
             self._link.send(frame)
-        self._stepped_s = self._clock.now_s()
-        self._slowdown.add(self._stepped_s - begun_s, predicted_s)
 
     def _commit(self, step: Step, output: Output) -> Frame:
         stopped = self._streams.read(output)
@@ -278,5 +270,4 @@ class Worker:
         return dataclasses.replace(
             self._instance.report(now, whole_cache=whole_cache),
             as_of_s=self._clock.gateways(now),
-            slowdown=self._slowdown.ratio,
         )

@@ -38,6 +38,10 @@ class BatchView(Protocol):
     def block_tokens(self) -> int: ...
     @property
     def latency(self) -> LatencyModel: ...
+    @property
+    def slowdown(self) -> float:
+        """Measured over predicted step time, lately."""
+        ...
 
 
 class Order(Protocol):

@@ -58,7 +58,7 @@ def next_token_due_s(sequence: SequenceView, view: BatchView) -> float | None:
     if objective.deadline_s is not None:
         left = sequence.max_tokens - sequence.n_produced
         alone_s = view.latency.step_s(StepShape(decodes=1, decode_context=sequence.n_known))
-        return sequence.arrival_s + objective.deadline_s - left * alone_s
+        return sequence.arrival_s + objective.deadline_s - left * alone_s * view.slowdown
     return None
 
 
@@ -66,9 +66,8 @@ def prefill_s(sequence: SequenceView, view: BatchView) -> float:
     """Time to compute what is known of it, were it alone."""
     n = sequence.n_known - sequence.n_computed
     pairs = n * (sequence.n_computed + n / 2)
-    return view.latency.step_s(
-        StepShape(prefill_tokens=n, prefill_pairs=pairs, longest=sequence.n_known, sampled=1)
-    )
+    shape = StepShape(prefill_tokens=n, prefill_pairs=pairs, longest=sequence.n_known, sampled=1)
+    return view.latency.step_s(shape) * view.slowdown
 
 
 class SlackOrder:
@@ -119,7 +118,9 @@ class SparedBudget:
         chunk = self.params.max_step_tokens
         if spared_s < float("inf"):
             shape = StepShape(decodes=decodes, decode_context=context, sampled=decodes)
-            within = view.latency.prefill_within(shape, self.params.spare * spared_s, 0)
+            within = view.latency.prefill_within(
+                shape, self.params.spare * spared_s / view.slowdown, 0
+            )
             chunk = max(self.params.min_chunk_tokens, within)
         return min(decodes + chunk, max(self.params.max_step_tokens, decodes + 1))
 
