@@ -23,13 +23,13 @@ from fairlead.client.page import page
 from fairlead.client.player import Pace
 from fairlead.client.plots import require_matplotlib
 from fairlead.client.progress import show_progress
+from fairlead.client.read_objectives import read_objectives
 from fairlead.client.replay import Replay, WantedObjectives
 from fairlead.client.table import WIDTH, print_table
 from fairlead.model import ConfigError, FairleadError
 from fairlead.workload.layouts import parse_columns
 from fairlead.workload.objectives import parse_mix, parse_objective
 from fairlead.workload.prompts import Vocabulary
-from fairlead.workload.read_objectives import read_objectives
 from fairlead.workload.shape import Shape, ShapedTrace, parse_window
 from fairlead.workload.summary import Summary
 from fairlead.workload.trace import SHIPPED, open_trace
@@ -279,10 +279,9 @@ def _read_run(path: Path) -> Run:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    expected = Summary.__name__
     keys = ("requests", "attainment", "ttft_s", "classes", "fleet", "policy")
     if not isinstance(summary, dict) or any(key not in summary for key in keys):
-        raise ConfigError(f"{path} holds no {expected}; expected what `--out` of a run wrote.")
+        raise ConfigError(f"{path} holds no Summary; expected what `--out` of a run wrote.")
     return str(summary.get("label") or path.stem), summary
 
 

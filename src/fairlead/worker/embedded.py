@@ -8,8 +8,9 @@ from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from fairlead import engine
 from fairlead.instance.sequence import Sequence
-from fairlead.model import ConfigError, RequestId, Row
+from fairlead.model import RequestId, Row
 from fairlead.worker.executor import Output
 
 if TYPE_CHECKING:
@@ -62,16 +63,8 @@ def load_embedded(
     kv_bytes: int | None,
 ) -> Embedded:
     """The engine, loaded. Raises `ModelError` or `ConfigError` where that cannot be."""
-    try:
-        from fairlead.engine.config import EngineConfig
-        from fairlead.engine.engine import Engine
-    except ImportError as error:
-        raise ConfigError(
-            f"the embedded engine needs {error.name or error}, which is not installed; "
-            "run: pip install 'fairlead[engine]'"
-        ) from error
     memory = {} if kv_bytes is None else {"kv_bytes": kv_bytes}
-    config = EngineConfig(
+    config = engine.EngineConfig(
         model,
         dtype=dtype,
         device=device,
@@ -80,4 +73,4 @@ def load_embedded(
         n_blocks=n_blocks,
         **memory,
     )
-    return Embedded(lambda: Engine(config))
+    return Embedded(lambda: engine.load(config))
