@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 import pytest
 
 from fairlead.cli import worker as cli
+from fairlead.instance.pace import Slowdown
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.coefficients import from_coefficients
 from fairlead.latency.fit import fit_linear
@@ -20,7 +21,6 @@ from fairlead.worker.clock import GatewayClock
 from fairlead.worker.emulated import Emulated, ends_at
 from fairlead.worker.local import LocalFleet
 from fairlead.worker.measure import NEEDED_SHAPES, SHAPES, measure
-from fairlead.instance.pace import Slowdown
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.start import faster
 from fairlead.worker.words import tokenizer_for

@@ -67,6 +67,8 @@ def effective(config: FleetConfig, tables: dict[str, Any], flags: set[str]) -> I
 
     for i, pool in enumerate(config.pools):
         given = tables.get("pool", [{}])
+        # A flag may name a pool instead of counting.
+        flags = {flag.replace(f"pool.{pool.name}.", f"pool.{i}.") for flag in flags}
         yield from lines(f"pool.{i}", pool, given[i])
     yield from lines("policy", config.policy, tables.get("policy", {}))
     yield from lines("limits", config.limits, tables.get("limits", {}))

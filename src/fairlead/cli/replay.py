@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 from rich.console import Console
 
+from fairlead.cli.fleet_file import read_fleet_file
 from fairlead.client.body import Api
 from fairlead.client.figures import Run
 from fairlead.client.out_file import OutFile, WriteError
@@ -23,7 +24,6 @@ from fairlead.client.page import page
 from fairlead.client.player import Pace
 from fairlead.client.plots import require_matplotlib
 from fairlead.client.progress import show_progress
-from fairlead.client.read_objectives import read_objectives
 from fairlead.client.replay import Replay, WantedObjectives
 from fairlead.client.table import WIDTH, print_table
 from fairlead.model import ConfigError, FairleadError
@@ -253,7 +253,7 @@ def _objectives(args: argparse.Namespace) -> WantedObjectives:
     classes: dict[str, Any] = {}
     default, mix = None, None
     if args.objectives:
-        from_file = read_objectives(Path(args.objectives))
+        from_file = read_fleet_file(Path(args.objectives))[0].workload
         classes, default, mix = dict(from_file.classes), from_file.default, from_file.mix
     named = {objective.name: objective for objective in map(parse_objective, args.objective)}
     if named and not classes:
