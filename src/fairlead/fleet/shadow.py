@@ -19,6 +19,9 @@ CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
 
 
+NOT_PENDING = (0, 0.0)
+
+
 class Shadow:
     """An `InstanceView`. `advance` it to the present before anyone looks."""
 
@@ -42,8 +45,9 @@ class Shadow:
         self._rate_per_s: float | None = None
         """Prefill tokens worked off a second at the present batch; None: to be priced again."""
         self._free_tokens = float(spec.n_blocks * spec.block_tokens)
-        self._pending: dict[RequestId, int] = {}
-        """Requests whose first token from here is still to come, with the tokens to compute."""
+        self._pending: dict[RequestId, tuple[int, float]] = {}
+        """Requests whose first token from here is still to come: the tokens to compute, and when
+        that first token is due (infinity: nothing is promised)."""
         self._decoding: dict[RequestId, None] = {}
         self._prefixes: dict[BlockHash, None] = {}
         """Blocks that are here, or are about to be, oldest first."""
@@ -82,9 +86,9 @@ class Shadow:
 
     def predicted_ttft_s(self, request: RequestView) -> float:
         uncached = request.prompt_tokens - self.cached_tokens(request)
-        work = self._backlog_tokens + uncached
-        steps_s = self._prefill_s(work, uncached, request.prompt_tokens)
-        return max(steps_s, self._wait_for_memory_s(uncached))
+        n_ahead, ahead = self._ahead(request)
+        steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
+        return max(steps_s, self._wait_for_memory_s(ahead + uncached, n_ahead + 1))
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         step_s = self._decode_step_s(len(self._decoding) + len(self._pending) + 1)
@@ -111,7 +115,9 @@ class Shadow:
         """A request was sent here."""
         self.advance(now)
         tokens = request.prompt_tokens + produced - self.cached_tokens(request)
-        self._pending[request.id] = tokens
+        # One that is mid-stream goes before all that have not begun.
+        due_s = now if produced else self._due_s(request)
+        self._pending[request.id] = (tokens, due_s)
         self._backlog_tokens += tokens
         for name in request.block_hashes:
             self._prefixes[name] = None
@@ -124,12 +130,12 @@ class Shadow:
             self.context_tokens += n
             self._free_tokens -= n
             return
-        tokens = self._pending.pop(request, 0)
+        tokens, _ = self._pending.pop(request, NOT_PENDING)
         self._decoding[request] = None
         self.context_tokens += context_tokens
         self._free_tokens -= tokens
         self._rate_per_s = None
-        self._backlog_tokens = min(self._backlog_tokens, float(sum(self._pending.values())))
+        self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
 
     def release(self, request: RequestId, context_tokens: int) -> None:
         """A request is no longer here."""
@@ -139,13 +145,14 @@ class Shadow:
             self._free_tokens += context_tokens
             self._rate_per_s = None
         else:
-            self._backlog_tokens -= min(self._pending.pop(request, 0), self._backlog_tokens)
+            tokens, _ = self._pending.pop(request, NOT_PENDING)
+            self._backlog_tokens -= min(tokens, self._backlog_tokens)
 
     def preempted(self, request: RequestId, context_tokens: int) -> None:
         """A request lost its KV and must be computed again."""
         if request in self._decoding:
             self.release(request, context_tokens)
-            self._pending[request] = context_tokens
+            self._pending[request] = (context_tokens, self._now)
             self._backlog_tokens += context_tokens
 
     def correct(self, report: Report, now: float) -> None:
@@ -153,7 +160,7 @@ class Shadow:
         self.report = report
         self.slowdown = report.slowdown
         known = dict(report.requests)
-        unseen = sum(tokens for id, tokens in self._pending.items() if id not in known)
+        unseen = sum(tokens for id, (tokens, _) in self._pending.items() if id not in known)
         self._backlog_tokens = float(report.queued_tokens + unseen)
         self._free_tokens = float(
             (report.free_blocks + report.cached_blocks) * self.spec.block_tokens
@@ -164,6 +171,26 @@ class Shadow:
         for name in report.evicted:
             self._prefixes.pop(name, None)
         self._now = now
+
+    # ---------------------------------------------------------------- the queue
+
+    def _pending_tokens(self) -> int:
+        return sum(tokens for tokens, _ in self._pending.values())
+
+    def _due_s(self, request: RequestView) -> float:
+        """When the first token must come, on the gateway's clock."""
+        output_tokens = self._lengths.expected(request)
+        due_s = request.objective.first_due_s(output_tokens, self._decode_step_s(1))
+        return float("inf") if due_s is None else request.arrival_s + due_s
+
+    def _ahead(self, request: RequestView) -> tuple[int, float]:
+        """Requests, and their tokens, that will be computed before this one if it came now."""
+        if not self.spec.urgent_first or not self._pending:
+            return len(self._pending), self._backlog_tokens
+        mine_s = self._due_s(request)
+        ahead = [tokens for tokens, due_s in self._pending.values() if self._now <= due_s <= mine_s]
+        worked_off = self._pending_tokens() - self._backlog_tokens
+        return len(ahead), max(sum(ahead) - worked_off, 0.0)
 
     # ---------------------------------------------------------------- prices
 
@@ -198,15 +225,15 @@ class Shadow:
         middle = end - own // 2 - CHUNK_TOKENS // 2
         return ahead_s + own / CHUNK_TOKENS * self._prefill_step_s(CHUNK_TOKENS, middle)
 
-    def _wait_for_memory_s(self, uncached: int) -> float:
-        """Time until those who run have made room for one more, by tokens and by seats."""
+    def _wait_for_memory_s(self, needed: float, seats: int) -> float:
+        """Time until those who run have made room for `needed` tokens in so many `seats`."""
         lifetime_s = max(self._lengths.mean, 1.0) * self._decode_step_s(len(self._decoding))
         wait_s = 0.0
-        missing = self._backlog_tokens + uncached - self._free_tokens
+        missing = needed - self._free_tokens
         if missing > 0 and self.context_tokens > 0:
             # All of the context turns over once in a lifetime.
             wait_s = missing / self.context_tokens * lifetime_s
-        seats_missing = len(self._decoding) + len(self._pending) + 1 - self.spec.max_sequences
+        seats_missing = len(self._decoding) + seats - self.spec.max_sequences
         if seats_missing > 0:
             wait_s = max(wait_s, seats_missing / self.spec.max_sequences * lifetime_s)
         return wait_s

@@ -33,6 +33,9 @@ class InstanceSpec:
     max_context: int = 8192
     """Tokens of prompt and output together that one sequence may reach."""
     role: Role = Role.MIXED
+    urgent_first: bool = False
+    """Waiting sequences enter by when they are due, those already late and batch work last;
+    otherwise in order of arrival. Follows from its batching policy; predictions build on it."""
     latency: Mapping[str, float] = field(default_factory=dict)
     """Coefficients of its latency model, see `fairlead.latency`."""
     hardware: str = ""

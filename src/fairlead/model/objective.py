@@ -37,6 +37,15 @@ class Objective:
             and (self.deadline_s is None or e2e_s <= self.deadline_s)
         )
 
+    def first_due_s(self, output_tokens: float, tpot_s: float) -> float | None:
+        """Seconds after arrival by which the first of `output_tokens` must come, at `tpot_s` for
+        each of the others; None where nothing is promised about it."""
+        if self.ttft_s is not None:
+            return self.ttft_s
+        if self.deadline_s is not None:
+            return self.deadline_s - output_tokens * tpot_s
+        return None
+
     def finish_due_s(self, output_tokens: int) -> float | None:
         """Seconds after arrival by which the last of `output_tokens` is due; None if never."""
         if self.deadline_s is not None:

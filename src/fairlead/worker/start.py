@@ -54,7 +54,7 @@ def build_worker(
         if settings.engine == "emulated"
         else _embedded(settings, tell)
     )
-    spec = _spec(settings, engine)
+    spec = _spec(settings, engine, batching.urgent_first)
     tell(
         f"{settings.engine} {settings.model}: {spec.n_blocks} KV blocks of {spec.block_tokens} "
         f"tokens, contexts up to {spec.max_context}"
@@ -77,22 +77,23 @@ def build_batching(settings: WorkerSettings) -> Batching:
     return policy
 
 
-def _spec(settings: WorkerSettings, engine: _Engine) -> InstanceSpec:
+def _spec(settings: WorkerSettings, engine: _Engine, urgent_first: bool) -> InstanceSpec:
     room = engine.n_blocks * settings.block_tokens
     return InstanceSpec(
-        InstanceId(settings.name or f"{socket.gethostname()}-{os.getpid()}"),
-        settings.pool,
-        settings.model,
-        engine.n_blocks,
-        settings.block_tokens,
-        settings.max_sequences,
-        settings.max_waiting,
-        min(settings.max_context or engine.max_context, engine.max_context, room),
-        Role(settings.role),
-        engine.latency,
-        engine.hardware,
-        engine.price_per_hour,
-        secrets.token_hex(8),
+        id=InstanceId(settings.name or f"{socket.gethostname()}-{os.getpid()}"),
+        pool=settings.pool,
+        model=settings.model,
+        n_blocks=engine.n_blocks,
+        block_tokens=settings.block_tokens,
+        max_sequences=settings.max_sequences,
+        max_waiting=settings.max_waiting,
+        max_context=min(settings.max_context or engine.max_context, engine.max_context, room),
+        role=Role(settings.role),
+        urgent_first=urgent_first,
+        latency=engine.latency,
+        hardware=engine.hardware,
+        price_per_hour=engine.price_per_hour,
+        incarnation=secrets.token_hex(8),
     )
 
 

@@ -94,5 +94,7 @@ class Batching:
     admission: Admission
     victim: Victim
     budget: Budget
+    urgent_first: bool = False
+    """Its order is by due time; see `InstanceSpec.urgent_first`."""
     horizon_s: float | None = None
     """Ask again after this long even if nothing happens; None where time alone changes nothing."""

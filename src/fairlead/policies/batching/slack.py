@@ -134,4 +134,5 @@ def slack(params: Params, rng: Random) -> Batching:
         past_future.PastFutureAdmission(memory, rng),
         MostSlack(),
         SparedBudget(params),
+        urgent_first=True,
     )
