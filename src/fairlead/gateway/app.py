@@ -1,0 +1,199 @@
+"""The gateway: clients on one port, workers on another, and the fleet between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import socket
+from collections.abc import Iterator, Mapping
+from random import Random
+
+import uvicorn
+
+from fairlead.gateway.config import GatewayConfig, format_address, parse_address
+from fairlead.gateway.direct import DirectProtocol
+from fairlead.gateway.driver import Core, Driver
+from fairlead.gateway.http import HttpApp
+from fairlead.gateway.hub import Hub
+from fairlead.gateway.intake import Intake
+from fairlead.gateway.served import ServedModel
+from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
+from fairlead.observe.metrics import Metrics
+
+
+class Gateway:
+    """Serves the OpenAI API with a fleet; `start`, then `drain`, or `stop` at once.
+
+    It lives on the event loop that started it; uvloop halves its cost.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        fleet: Core,
+        models: Mapping[str, ServedModel],
+        objectives: Mapping[str, Objective],
+        default_class: str,
+    ) -> None:
+        if default_class not in objectives:
+            raise ConfigError(
+                f"the default objective class {default_class!r} is not among {sorted(objectives)}"
+            )
+        self.config = config
+        self.driver = Driver(fleet)
+        self.metrics = Metrics()
+        self.driver.observers.append(self.metrics.observe)
+        self.hub = Hub(config, self.driver, models)
+        self._pools = {pool: None for model in models.values() for pool in model.pools}
+        # Seeds for clients that gave none come from the operating system: this is the shell.
+        intake = Intake(models, objectives, default_class, self.driver.clock, Random())
+        self.app = HttpApp(
+            config,
+            self.driver,
+            intake,
+            models,
+            objectives,
+            self.missing_pools,
+            self.metrics.exposition,
+        )
+        """The ASGI application, for tests without a port."""
+        self._addresses: dict[str, str] = {}
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def address(self) -> str:
+        """Where clients connect, as HOST:PORT with the real port."""
+        return self._addresses["listen"]
+
+    @property
+    def workers_address(self) -> str:
+        """Where workers connect, as HOST:PORT with the real port."""
+        return self._addresses["workers_listen"]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def missing_pools(self) -> list[str]:
+        """Pools without an instance; with none the fleet is ready."""
+        present = self.hub.pools
+        return [pool for pool in self._pools if pool not in present]
+
+    async def start(self) -> None:
+        """Listens on both ports. Raises `ConfigError` where one is taken."""
+        clients = _listen(self.config.listen)
+        try:
+            workers = _listen(self.config.workers_listen)
+        except ConfigError:
+            clients.close()
+            raise
+        self._addresses = {"listen": _name(clients), "workers_listen": _name(workers)}
+        await self.hub.start(workers)
+        self._server = _Server(self._uvicorn_config())
+        self._serving = asyncio.create_task(self._server.serve(sockets=[clients]))
+        while not self._server.started and not self._serving.done():
+            await asyncio.sleep(0.001)
+        self._tick()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes nothing new, lets what is under way end for at most `timeout_s`, then stops."""
+        self.app.draining = True
+        self.driver.handle(Draining())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.app.calls:
+                    await asyncio.sleep(0.02)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends every call with an error, hangs up on everybody, and closes both ports."""
+        self.app.draining = True
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for call in list(self.app.calls):
+            call.fail(_STOPPED)
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        await self.hub.stop()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tick_timer = loop.call_later(self.config.tick_s, self._tick)
+        self.driver.handle(Tick())
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        limit = self.config.max_stream_buffer_bytes
+        protocol = type("GatewayProtocol", (DirectProtocol,), {"max_unsent_bytes": limit})
+        return uvicorn.Config(
+            self.app,
+            http=protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=round(self.config.keep_alive_s),
+            timeout_graceful_shutdown=5,
+        )
+
+
+_STOPPED = RequestError(
+    "this server stopped; try again",
+    status=503,
+    code="draining",
+    kind="server_error",
+    retry_after_s=1.0,
+)
+
+
+def calm_garbage_collector() -> None:
+    """Sets the process up for a gateway: what is loaded stays, and garbage is looked for rarely.
+
+    Nearly all of a gateway's objects die by reference count. By default the collector looks at the
+    young ones several times per request, and now and then at everything that was ever imported,
+    which together took an eighth of the CPU time. For a process that does nothing else.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves signals to whoever started the gateway."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. A token must not wait for the acknowledgement of the last.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"address {address} is in use; stop what listens there, or choose another port"
+            ) from error
+        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _name(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return format_address(host, port)

@@ -1,0 +1,79 @@
+"""What can be set about a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fairlead.model import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """How a gateway listens, whom it lets in, and what it puts up with. Checked when made."""
+
+    token: str = field(repr=False)
+    """The fleet's shared secret, which every worker must say."""
+    listen: str = "127.0.0.1:8000"
+    """Where clients connect; port 0 takes any free one."""
+    workers_listen: str = "127.0.0.1:0"
+    """Where workers connect."""
+    api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Tenant by API key. Empty: nobody needs a key, and everybody is the tenant "" ."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of these origins may call from a browser; `*` lets all in. Off by default."""
+    max_body_bytes: int = 16 * 1024 * 1024
+    """A prompt of a million tokens takes about 5 MB."""
+    max_stream_buffer_bytes: int = 1024 * 1024
+    """Unread output kept for one slow client; beyond it the request is cancelled."""
+    body_timeout_s: float = 30.0
+    """A client must have sent its request's body after this time."""
+    keep_alive_s: float = 75.0
+    """An idle client connection is closed after this time."""
+    heartbeat_s: float = 0.5
+    """Workers report at least this often; one that is silent ten times as long is gone."""
+    hello_timeout_s: float = 5.0
+    """A connection on the workers' port must have said who it is after this time."""
+    tick_s: float = 1.0
+    """The fleet is told at least this often that time has passed."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.token:
+            problems.append("token must not be empty: workers prove with it that they belong here")
+        for name in ("listen", "workers_listen"):
+            try:
+                parse_address(getattr(self, name))
+            except ConfigError as error:
+                problems.append(f"{name}: {error}")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                problems.append(f"{name} must be positive, got {getattr(self, name)}")
+        if any(not key for key in self.api_keys):
+            problems.append("api_keys: a key must not be empty")
+        if problems:
+            raise ConfigError("gateway: " + "; ".join(problems))
+
+
+_POSITIVE = (
+    "max_body_bytes",
+    "max_stream_buffer_bytes",
+    "body_timeout_s",
+    "keep_alive_s",
+    "heartbeat_s",
+    "hello_timeout_s",
+    "tick_s",
+)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[ipv6]:port`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:8000")
+    return host, int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,255 @@
+"""The HTTP API: which address does what, who may, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from fairlead.gateway import failures
+from fairlead.gateway.config import GatewayConfig
+from fairlead.gateway.direct import EXTENSION, DirectExchange
+from fairlead.gateway.driver import Driver
+from fairlead.gateway.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
+from fairlead.gateway.intake import Intake
+from fairlead.gateway.schemas import Hints, parse_hint_headers
+from fairlead.gateway.served import ServedModel
+from fairlead.gateway.streams import Call
+from fairlead.model import FairleadError, Objective, RequestError
+
+Handler = Callable[[Exchange], Awaitable[None]]
+_JSON = (b"content-type", b"application/json")
+_HINT_PREFIX = b"x-fairlead-"
+_MODELS = "/v1/models/"
+_log = logging.getLogger("fairlead.gateway")
+
+
+class HttpApp:
+    """An ASGI application. Its handlers end with a reply, or with a call in the fleet's hands."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        driver: Driver,
+        intake: Intake,
+        models: Mapping[str, ServedModel],
+        objectives: Mapping[str, Objective],
+        missing_pools: Callable[[], list[str]],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self.draining = False
+        self._config = config
+        self._driver = driver
+        self._intake = intake
+        self._models = models
+        self._objectives = objectives
+        self._missing_pools = missing_pools
+        self._metrics = metrics
+        self._tenants = {_digest(key): tenant for key, tenant in config.api_keys.items()}
+        self._origins = frozenset(origin.encode() for origin in config.cors_origins)
+        self._calls: set[Call] = set()
+        self._routes: dict[tuple[str, str], Handler] = {
+            ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/completions"): self._completion,
+            ("GET", "/v1/models"): self._list_models,
+            ("GET", "/health"): self._health,
+            ("GET", "/ready"): self._ready,
+            ("GET", "/metrics"): self._show_metrics,
+        }
+
+    @property
+    def calls(self) -> set[Call]:
+        """Those under way."""
+        return self._calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = self._exchange(scope, receive, send)
+        try:
+            self._allow_origin(exchange)
+            await self._handler(exchange)(exchange)
+        except ClientGone:
+            return
+        except RequestError as error:
+            _answer(exchange, error)
+        except FairleadError as error:
+            _answer(exchange, RequestError(str(error), status=error.status))
+        except Exception:
+            _log.exception("gateway.bug path=%s", exchange.path)
+            _answer(exchange, _BUG)
+        await exchange.finished()
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        direct: DirectExchange | None = scope.get("extensions", {}).get(EXTENSION)
+        if direct is None:
+            return AsgiExchange(scope, receive, send, self._config.max_stream_buffer_bytes)
+        direct.begin()
+        return direct
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        method, path = exchange.method, exchange.path
+        handler = self._routes.get(("GET" if method == "HEAD" else method, path))
+        if handler is not None:
+            return handler
+        if path.startswith(_MODELS) and method in ("GET", "HEAD"):
+            return self._show_model
+        allowed = [m for m, p in self._routes if p == path]
+        if not allowed:
+            raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
+        if method == "OPTIONS":
+            return self._preflight
+        exchange.extra_headers.append((b"allow", ", ".join(allowed).encode()))
+        raise RequestError(
+            f"{path} does not take {method}; use {' or '.join(allowed)}",
+            status=405,
+            code="method_not_allowed",
+        )
+
+    async def _chat(self, exchange: Exchange) -> None:
+        tenant = self._tenant(exchange)
+        data = await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
+        asked = await self._intake.chat(data, tenant, _hints(exchange))
+        await self._serve(Call(asked, exchange, self._driver))
+
+    async def _completion(self, exchange: Exchange) -> None:
+        tenant = self._tenant(exchange)
+        data = await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
+        asked = await self._intake.completion(data, tenant, _hints(exchange))
+        await self._serve(Call(asked, exchange, self._driver))
+
+    async def _serve(self, call: Call) -> None:
+        if call.exchange.gone:
+            raise ClientGone
+        self._calls.add(call)
+        try:
+            call.begin()
+            await call.exchange.finished()
+        finally:
+            self._calls.discard(call)
+
+    async def _list_models(self, exchange: Exchange) -> None:
+        self._tenant(exchange)
+        _reply_json(
+            exchange, {"object": "list", "data": [self._describe(m) for m in self._models.values()]}
+        )
+
+    async def _show_model(self, exchange: Exchange) -> None:
+        self._tenant(exchange)
+        name = unquote(exchange.path[len(_MODELS) :])
+        model = self._models.get(name)
+        if model is None:
+            raise RequestError(
+                f"the model {name!r} does not exist; served here: {', '.join(self._models)}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        _reply_json(exchange, self._describe(model))
+
+    def _describe(self, model: ServedModel) -> dict[str, Any]:
+        times = ("ttft_s", "tpot_s", "deadline_s")
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": model.created,
+            "owned_by": "fairlead",
+            "max_model_len": model.max_context,
+            "fairlead": {
+                "vocab": model.text_ids,
+                "max_context": model.max_context,
+                "objectives": {
+                    name: {t: getattr(o, t) for t in times if getattr(o, t) is not None}
+                    for name, o in self._objectives.items()
+                },
+            },
+        }
+
+    async def _health(self, exchange: Exchange) -> None:
+        _reply_json(exchange, {"status": "ok"})
+
+    async def _ready(self, exchange: Exchange) -> None:
+        missing = self._missing_pools()
+        ready = not self.draining and not missing
+        state = {"ready": ready, "draining": self.draining, "pools_without_instance": missing}
+        _reply_json(exchange, state, 200 if ready else 503)
+
+    async def _show_metrics(self, exchange: Exchange) -> None:
+        kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
+        exchange.reply(200, [kind], self._metrics())
+
+    async def _preflight(self, exchange: Exchange) -> None:
+        headers = []
+        if self._origin(exchange) is not None:
+            headers = [
+                (b"access-control-allow-methods", b"GET, POST"),
+                (
+                    b"access-control-allow-headers",
+                    exchange.header(b"access-control-request-headers")
+                    or b"authorization, content-type",
+                ),
+                (b"access-control-max-age", b"600"),
+            ]
+        exchange.reply(204, headers, b"")
+
+    def _origin(self, exchange: Exchange) -> bytes | None:
+        """The page's origin, where it is let in."""
+        origin = exchange.header(b"origin") if self._origins else None
+        return origin if origin in self._origins or b"*" in self._origins else None
+
+    def _allow_origin(self, exchange: Exchange) -> None:
+        origin = self._origin(exchange)
+        if origin is not None:
+            exchange.extra_headers += [
+                (b"access-control-allow-origin", origin),
+                (b"vary", b"origin"),
+            ]
+
+    def _tenant(self, exchange: Exchange) -> str:
+        if not self._tenants:
+            return ""
+        scheme, _, key = (exchange.header(b"authorization") or b"").partition(b" ")
+        # Looked up by digest: how long that takes says nothing about any key.
+        tenant = self._tenants.get(hashlib.sha256(key.strip()).digest())
+        if tenant is None or scheme.lower() != b"bearer":
+            raise RequestError(
+                "no valid API key; send the header Authorization: Bearer YOUR_KEY",
+                status=401,
+                code="invalid_api_key",
+            )
+        return tenant
+
+
+_BUG = RequestError(
+    "this is a bug in the gateway; its log tells more", status=500, kind="server_error"
+)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _hints(exchange: Exchange) -> Hints | None:
+    found = [pair for pair in exchange.raw_headers if pair[0].startswith(_HINT_PREFIX)]
+    if not found:
+        return None
+    skip = len(_HINT_PREFIX)
+    return parse_hint_headers(
+        {name[skip:].decode("latin-1"): value.decode("latin-1") for name, value in found}
+    )
+
+
+def _reply_json(exchange: Exchange, value: object, status: int = 200) -> None:
+    exchange.reply(status, [_JSON], msgspec.json.encode(value))
+
+
+def _answer(exchange: Exchange, error: RequestError) -> None:
+    if not exchange.started:
+        exchange.reply(error.status, failures.headers(error), failures.body(error))
+    elif not exchange.gone:
+        exchange.end()

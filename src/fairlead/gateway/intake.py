@@ -1,0 +1,350 @@
+"""From the body of an HTTP call to the requests that the fleet is asked to serve."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+from fairlead.gateway.schemas import (
+    Body,
+    ChatBody,
+    ChatMessage,
+    Hints,
+    parse_chat,
+    parse_completion,
+)
+from fairlead.gateway.served import ServedModel
+from fairlead.memory.prefix import chain_hashes
+from fairlead.model import (
+    BlockHash,
+    Objective,
+    ProgramId,
+    Request,
+    RequestError,
+    RequestId,
+    Sampling,
+    TenantId,
+)
+
+LONG_PROMPT_CHARS = 4096
+"""Longer prompts are encoded in a thread: about 4 ms each 16 kB, in which no stream would move."""
+MAX_REQUESTS_PER_CALL = 256
+"""Prompts times choices."""
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_NO_HINTS = Hints()
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A call that can be served: its requests, and how its reply shall look."""
+
+    requests: list[Request]
+    """The choices of the first prompt, then those of the next."""
+    chat: bool
+    model: str
+    n: int
+    """Choices per prompt."""
+    stream: bool
+    include_usage: bool
+    logprobs: bool
+    positions: bool
+
+
+class _Prompt(msgspec.Struct, frozen=True):
+    token_ids: Sequence[int]
+    block_hashes: tuple[BlockHash, ...]
+
+
+class Intake:
+    """Checks calls against the models and objectives that are served, and names their requests."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        objectives: Mapping[str, Objective],
+        default_class: str,
+        clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self._models = models
+        self._objectives = objectives
+        self._default_class = default_class
+        self._clock = clock
+        self._rng = rng
+        """Draws seeds for clients that gave none."""
+        self._run = f"{rng.getrandbits(16):04x}"
+        """Part of every id: a worker may still run requests of the gateway that was here before."""
+        self._n_calls = 0
+
+    async def chat(self, data: bytes, tenant: str, header_hints: Hints | None) -> Asked:
+        """Raises `RequestError` where the call cannot be served as it is."""
+        arrival_s = self._clock()
+        body = parse_chat(data)
+        model = self._model(body.model)
+        messages = [_plain(message, model) for message in body.messages]
+        if not messages:
+            raise RequestError("messages must not be empty; say something", param="messages")
+        chars = sum(len(message["content"]) for message in messages)
+        salt = tenant.encode()
+
+        def encode() -> _Prompt:
+            return _prompt(model, model.tokenizer.encode_chat(messages), salt, "messages")
+
+        prompt = await asyncio.to_thread(encode) if chars > LONG_PROMPT_CHARS else encode()
+        logprobs = body.top_logprobs or 0 if body.logprobs else None
+        if body.top_logprobs is not None and not body.logprobs:
+            raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
+        if body.max_completion_tokens is not None:
+            body.max_tokens = body.max_completion_tokens
+        hints = _merge(header_hints, body.fairlead)
+        return self._asked(body, model, [prompt], tenant, arrival_s, hints, logprobs)
+
+    async def completion(self, data: bytes, tenant: str, header_hints: Hints | None) -> Asked:
+        """Raises `RequestError` where the call cannot be served as it is."""
+        arrival_s = self._clock()
+        body = parse_completion(data)
+        model = self._model(body.model)
+        salt = tenant.encode()
+
+        def encode(one: str | list[int]) -> _Prompt:
+            ids = model.tokenizer.encode(one) if isinstance(one, str) else _known(one, model)
+            return _prompt(model, ids, salt, "prompt")
+
+        prompts = [
+            await asyncio.to_thread(encode, one) if len(one) > LONG_PROMPT_CHARS else encode(one)
+            for one in _several(body.prompt)
+        ]
+        hints = _merge(header_hints, body.fairlead)
+        return self._asked(body, model, prompts, tenant, arrival_s, hints, body.logprobs)
+
+    def _asked(
+        self,
+        body: Body,
+        model: ServedModel,
+        prompts: Sequence[_Prompt],
+        tenant: str,
+        arrival_s: float,
+        hints: Hints,
+        logprobs: int | None,
+    ) -> Asked:
+        n = body.n or 1
+        if n * len(prompts) > MAX_REQUESTS_PER_CALL:
+            raise RequestError(
+                f"{len(prompts)} prompts with {n} choices each are more than"
+                f" {MAX_REQUESTS_PER_CALL} answers; split the call",
+                param="n",
+            )
+        objective = self._objective(body.service_tier, hints)
+        seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
+        samplings = [_sampling(body, model, logprobs, derived_seed(seed, k)) for k in range(n)]
+        self._n_calls += 1
+        call = f"r{self._run}{self._n_calls}"
+        user = body.user or body.safety_identifier or ""
+        requests = [
+            Request(
+                id=RequestId(f"{call}.{p * n + k}"),
+                arrival_s=arrival_s,
+                prompt_tokens=len(prompt.token_ids),
+                max_tokens=_max_tokens(body, model, len(prompt.token_ids)),
+                objective=objective,
+                model=model.name,
+                tenant=TenantId(tenant),
+                user=user,
+                priority=body.priority or 0,
+                program=ProgramId(hints.program) if hints.program else None,
+                expected_output_tokens=hints.expected_output_tokens,
+                sampling=samplings[k],
+                token_ids=prompt.token_ids,
+                block_hashes=prompt.block_hashes,
+                cache_salt=tenant.encode(),
+            )
+            for p, prompt in enumerate(prompts)
+            for k in range(n)
+        ]
+        return Asked(
+            requests=requests,
+            chat=isinstance(body, ChatBody),
+            model=model.name,
+            n=n,
+            stream=bool(body.stream),
+            include_usage=body.stream_options is not None and body.stream_options.include_usage,
+            logprobs=logprobs is not None,
+            positions=bool(hints.positions),
+        )
+
+    def _model(self, name: str) -> ServedModel:
+        model = self._models.get(name)
+        if model is None:
+            raise RequestError(
+                f"the model {name!r} does not exist; served here: {', '.join(self._models)}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        return model
+
+    def _objective(self, tier: str | None, hints: Hints) -> Objective:
+        name = self._default_class if tier in (None, "auto", "default") else tier
+        known = self._objectives.get(name or "")
+        if known is None:
+            raise RequestError(
+                f"unknown service_tier {tier!r}; known are auto, default,"
+                f" {', '.join(self._objectives)}",
+                param="service_tier",
+                code="invalid_value",
+            )
+        if hints is _NO_HINTS or (hints.ttft_s, hints.tpot_s, hints.deadline_s) == (None,) * 3:
+            return known
+        return Objective(
+            name=known.name,
+            ttft_s=known.ttft_s if hints.ttft_s is None else hints.ttft_s,
+            tpot_s=known.tpot_s if hints.tpot_s is None else hints.tpot_s,
+            deadline_s=known.deadline_s if hints.deadline_s is None else hints.deadline_s,
+        )
+
+
+def derived_seed(seed: int, choice: int) -> int:
+    """Choice 0 has the seed itself, so that `n` choices begin with what one would have been."""
+    if choice == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}:{choice}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _prompt(model: ServedModel, ids: Sequence[int], salt: bytes, param: str) -> _Prompt:
+    n = len(ids)
+    if n == 0:
+        raise RequestError("the prompt must not be empty; say something", param=param)
+    if n >= model.max_context:
+        raise RequestError(
+            f"the prompt has {n} tokens, and {model.name} has a context of {model.max_context}"
+            f" tokens for prompt and answer together; shorten the prompt",
+            code="context_length_exceeded",
+            param=param,
+        )
+    return _Prompt(ids, chain_hashes(ids, model.block_tokens, salt))
+
+
+def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int) -> int:
+    room = model.max_context - prompt_tokens
+    if body.max_tokens is None:
+        return room
+    if body.max_tokens > room:
+        raise RequestError(
+            f"the prompt's {prompt_tokens} tokens and max_tokens={body.max_tokens} are"
+            f" {prompt_tokens + body.max_tokens} together, over the context of"
+            f" {model.max_context} tokens; ask for at most {room}",
+            code="context_length_exceeded",
+            param="max_tokens",
+        )
+    return body.max_tokens
+
+
+def _sampling(body: Body, model: ServedModel, logprobs: int | None, seed: int) -> Sampling:
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if any(not text for text in stop):
+        raise RequestError("a stop string must not be empty; leave it out", param="stop")
+    stop_ids = tuple(body.stop_token_ids or ())
+    if any(not 0 <= token < model.tokenizer.vocab_size for token in stop_ids):
+        raise RequestError(
+            f"stop_token_ids must be 0 to {model.tokenizer.vocab_size - 1}", param="stop_token_ids"
+        )
+    if body.min_tokens and body.max_tokens is not None and body.min_tokens > body.max_tokens:
+        raise RequestError(
+            f"min_tokens={body.min_tokens} is over max_tokens={body.max_tokens}", param="min_tokens"
+        )
+    return Sampling(
+        temperature=_or(body.temperature, 1.0),
+        top_p=_or(body.top_p, 1.0),
+        top_k=max(body.top_k or 0, 0),
+        min_p=_or(body.min_p, 0.0),
+        presence_penalty=_or(body.presence_penalty, 0.0),
+        frequency_penalty=_or(body.frequency_penalty, 0.0),
+        repetition_penalty=_or(body.repetition_penalty, 1.0),
+        seed=seed,
+        stop=stop,
+        stop_token_ids=stop_ids,
+        logprobs=logprobs,
+        ignore_eos=bool(body.ignore_eos),
+        min_tokens=body.min_tokens or 0,
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _plain(message: ChatMessage, model: ServedModel) -> dict[str, Any]:
+    """A message as chat templates know it: a role and a string."""
+    if message.role not in ROLES:
+        raise RequestError(
+            f"unknown role {message.role!r}; known are {', '.join(ROLES)}", param="messages"
+        )
+    content = message.content
+    if isinstance(content, list):
+        texts = []
+        for part in content:
+            if part.type not in ("text", "input_text", "output_text") or part.text is None:
+                raise RequestError(
+                    f"{model.name} reads text only, and a message has a part of type"
+                    f" {part.type!r}; send parts of type 'text'",
+                    param="messages",
+                    code="unsupported_content",
+                )
+            texts.append(part.text)
+        content = "\n".join(texts)
+    # Templates know the older name of a developer's message.
+    role = "system" if message.role == "developer" else message.role
+    plain = {"role": role, "content": content or ""}
+    if message.tool_call_id is not None:
+        plain["tool_call_id"] = message.tool_call_id
+    return plain
+
+
+def _several(prompt: str | list[Any]) -> list[str | list[int]]:
+    """The prompts of the four forms that OpenAI allows."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and all(type(item) is int for item in prompt):
+        return [_ids(prompt)]
+    if prompt and all(type(item) is str for item in prompt):
+        return list(prompt)
+    if prompt and all(type(item) is list for item in prompt):
+        return [_ids(item) for item in prompt]
+    raise RequestError(
+        "prompt must be a string, a list of strings, a list of token ids, or a list of such lists,"
+        " and not empty",
+        param="prompt",
+        code="invalid_value",
+    )
+
+
+def _ids(items: list[Any]) -> list[int]:
+    if not all(type(item) is int and -(2**63) <= item < 2**63 for item in items):
+        raise RequestError("a list of token ids must hold integers only", param="prompt")
+    return items
+
+
+def _known(ids: list[int], model: ServedModel) -> list[int]:
+    if ids and (min(ids) < 0 or max(ids) >= model.tokenizer.vocab_size):
+        raise RequestError(
+            f"token ids of {model.name} are 0 to {model.tokenizer.vocab_size - 1};"
+            f" got {min(ids) if min(ids) < 0 else max(ids)}",
+            param="prompt",
+        )
+    return ids
+
+
+def _merge(headers: Hints | None, body: Hints | None) -> Hints:
+    """What the body says wins over the headers."""
+    if headers is None:
+        return body or _NO_HINTS
+    if body is None:
+        return headers
+    said = {name: getattr(body, name) for name in body.__struct_fields__}
+    heard = {name: getattr(headers, name) for name in headers.__struct_fields__}
+    return Hints(**{name: heard[name] if said[name] is None else said[name] for name in said})

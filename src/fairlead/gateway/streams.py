@@ -1,0 +1,220 @@
+"""From the tokens of requests to the reply of the call that they belong to."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fairlead.gateway import failures
+from fairlead.gateway.driver import Driver
+from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.intake import Asked
+from fairlead.gateway.render import (
+    DONE,
+    ChunkText,
+    Logprobs,
+    call_id,
+    quote,
+    usage,
+    whole,
+    whole_choice,
+)
+from fairlead.model import (
+    Cancelled,
+    CancelWhy,
+    Complete,
+    FinishReason,
+    Reject,
+    Request,
+    RequestError,
+)
+from fairlead.worker import wire
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Call:
+    """One HTTP call: its choices go in as requests, and come out as one reply."""
+
+    def __init__(self, asked: Asked, exchange: Exchange, driver: Driver) -> None:
+        self.asked = asked
+        self.exchange = exchange
+        self.over = False
+        self._driver = driver
+        self._id = call_id(asked)
+        self._created = int(time.time())
+        self.chunks = ChunkText(asked, self._id, self._created) if asked.stream else None
+        make = _outlet_kind(asked)
+        self.choices = [make(self, index, r) for index, r in enumerate(asked.requests)]
+        self._n_open = len(self.choices)
+
+    def begin(self) -> None:
+        """Sends the requests into the fleet. The rest follows from what comes back."""
+        self.exchange.on_gone = self.abandon
+        self.exchange.extra_headers.append((b"x-request-id", self._id.encode()))
+        for choice in self.choices:
+            if not self.over:
+                self._driver.open(choice.request, choice)
+
+    def write(self, data: bytes) -> None:
+        """Events of a stream. It begins with its first token, so that a rejection can still be a
+        status."""
+        if self.exchange.started:
+            self.exchange.write(data)
+            return
+        if self.asked.chat and self.chunks is not None:
+            roles = [self.chunks.choice(c.index, "", role=True) for c in self.choices]
+            data = b"".join([*roles, data])
+        self.exchange.start(_STREAM_HEADERS, data)
+
+    def close_choice(self, last_words: bytes) -> None:
+        """One choice has ended well; the last one ends the call."""
+        self._n_open -= 1
+        if self._n_open:
+            if last_words:
+                self.write(last_words)
+            return
+        self.over = True
+        if self.chunks is None:
+            self._reply_whole()
+            return
+        if not self.exchange.started:
+            self.write(b"")
+        used = self.chunks.usage(self._usage()) if self.asked.include_usage else b""
+        self.exchange.end(last_words + used + DONE)
+
+    def fail(self, error: RequestError) -> None:
+        """No good end: the client is told, and choices still under way are cancelled."""
+        if self.over:
+            return
+        self.abandon(CancelWhy.SUPERSEDED)
+        if self.exchange.started:
+            self.exchange.end(b"data: " + failures.body(error) + b"\n\n")
+        else:
+            self.exchange.reply(error.status, failures.headers(error), failures.body(error))
+
+    def abandon(self, why: CancelWhy) -> None:
+        """Nobody wants the rest of the output."""
+        self.over = True
+        for choice in self.choices:
+            if self._driver.outlets.pop(choice.request.id, None) is not None:
+                self._driver.handle(Cancelled(choice.request.id, why))
+
+    def _reply_whole(self) -> None:
+        choices = [choice.whole() for choice in self.choices]
+        body = whole(self.asked, self._id, self._created, choices, self._usage())
+        self.exchange.reply(200, [(b"content-type", b"application/json")], body)
+
+    def _usage(self) -> dict[str, Any]:
+        """A prompt counts once, whatever its choices; it was cached as far as for all of them."""
+        n, choices = self.asked.n, self.choices
+        prompt_tokens = cached_tokens = 0
+        for first in range(0, len(choices), n):
+            prompt_tokens += choices[first].request.prompt_tokens
+            cached_tokens += min([choice.cached_tokens for choice in choices[first : first + n]])
+        return usage(prompt_tokens, sum([choice.n_tokens for choice in choices]), cached_tokens)
+
+
+class Choice:
+    """One continuation of a call, without streaming: gathers until the end."""
+
+    __slots__ = (
+        "_logprobs",
+        "_texts",
+        "cached_tokens",
+        "call",
+        "index",
+        "n_tokens",
+        "reason",
+        "request",
+    )
+
+    def __init__(self, call: Call, index: int, request: Request) -> None:
+        self.call = call
+        self.index = index
+        self.request = request
+        self.n_tokens = 0
+        self.cached_tokens = 0
+        self.reason: FinishReason | None = None
+        self._texts: list[str] = []
+        self._logprobs: list[object] = []
+
+    def push(self, row: wire.Row) -> None:
+        self.n_tokens = row.start + len(row.token_ids)
+        self._texts.append(row.text)
+        if row.logprobs:
+            self._logprobs += row.logprobs
+
+    def complete(self, action: Complete) -> None:
+        if action.reason is None:
+            self.call.fail(failures.of_end(action))
+            return
+        self.cached_tokens = action.cached_tokens
+        self.reason = action.reason
+        self.call.close_choice(self._last_words())
+
+    def reject(self, action: Reject) -> None:
+        self.call.fail(failures.of_rejection(action))
+
+    def whole(self) -> dict[str, Any]:
+        """The choice as it stands in a reply that is not streamed."""
+        asked = self.call.asked
+        shown = Logprobs(asked.chat).show(self._logprobs) if asked.logprobs else None
+        return whole_choice(asked.chat, self.index, "".join(self._texts), shown, self.reason)
+
+    def _last_words(self) -> bytes:
+        """What is streamed when this choice, though perhaps not the call, has ended."""
+        return b""
+
+
+class StreamedChoice(Choice):
+    """A streamed continuation that shows text and nothing else: the path that must be short."""
+
+    __slots__ = ("_after", "_before", "_write")
+
+    def __init__(self, call: Call, index: int, request: Request) -> None:
+        super().__init__(call, index, request)
+        assert call.chunks is not None
+        self._before, self._after = call.chunks.around_text(index)
+        self._write = self._write_first
+
+    def push(self, row: wire.Row) -> None:
+        self.n_tokens = row.start + len(row.token_ids)
+        if row.text:
+            self._write(self._before + quote(row.text) + self._after)
+
+    def _write_first(self, data: bytes) -> None:
+        self._write = self.call.exchange.write
+        self.call.write(data)
+
+    def _last_words(self) -> bytes:
+        assert self.call.chunks is not None
+        return self.call.chunks.choice(self.index, None, reason=self.reason)
+
+
+class DetailedChoice(StreamedChoice):
+    """A streamed continuation with log-probabilities or positions: a chunk for every row."""
+
+    __slots__ = ("_shape",)
+
+    def __init__(self, call: Call, index: int, request: Request) -> None:
+        super().__init__(call, index, request)
+        self._shape = Logprobs(call.asked.chat)
+
+    def push(self, row: wire.Row) -> None:
+        self.n_tokens = row.start + len(row.token_ids)
+        call = self.call
+        assert call.chunks is not None
+        shown = self._shape.show(row.logprobs or ()) if call.asked.logprobs else None
+        place = (row.start, len(row.token_ids)) if call.asked.positions else None
+        self._write(call.chunks.choice(self.index, row.text, logprobs=shown, position=place))
+
+
+def _outlet_kind(asked: Asked) -> type[Choice]:
+    if not asked.stream:
+        return Choice
+    return DetailedChoice if asked.logprobs or asked.positions else StreamedChoice

@@ -1,0 +1,306 @@
+"""What Prometheus is shown: computed from events and actions, and from nothing else.
+
+Names carry their unit and are promises. Labels are bounded: objective classes, reasons, and the
+instances that are up. Counting is plain arithmetic, once per frame and once per request; families
+are built only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from fairlead.model import (
+    Action,
+    Arrived,
+    Complete,
+    Deliver,
+    Dispatch,
+    DispatchWhy,
+    Draining,
+    Event,
+    InstanceDown,
+    InstanceId,
+    InstanceSpec,
+    InstanceUp,
+    Outcome,
+    Preempted,
+    Reject,
+    Report,
+    Reported,
+    Request,
+    RequestId,
+    TokenRow,
+)
+
+TTFT_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+TPOT_BOUNDS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0)
+E2E_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class _Histogram:
+    """Counts of values by bucket."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """The last holds what is over every bound."""
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus has them."""
+        found, n = [], 0
+        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+            n += count
+            found.append((bound, float(n)))
+        return found
+
+
+class _Class:
+    """Figures of one objective class."""
+
+    __slots__ = ("e2e", "met", "missed", "outcomes", "tpot", "ttft")
+
+    def __init__(self) -> None:
+        self.outcomes: defaultdict[str, int] = defaultdict(int)
+        self.met = 0
+        self.missed = 0
+        self.ttft = _Histogram(TTFT_BOUNDS_S)
+        self.tpot = _Histogram(TPOT_BOUNDS_S)
+        self.e2e = _Histogram(E2E_BOUNDS_S)
+
+
+class _UnderWay:
+    """What must be remembered of a request until it ends."""
+
+    __slots__ = ("first_token_s", "last_row", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.first_token_s: float | None = None
+        self.last_row: TokenRow | None = None
+
+
+class Metrics(Collector):
+    """An observer: show it every event with the actions that it brought."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._under_way: dict[RequestId, _UnderWay] = {}
+        self._specs: dict[InstanceId, InstanceSpec] = {}
+        self._reports: dict[InstanceId, Report] = {}
+        self._classes: defaultdict[str, _Class] = defaultdict(_Class)
+        self._dispatches: defaultdict[str, int] = defaultdict(int)
+        self._rejections: defaultdict[str, int] = defaultdict(int)
+        self._resumed = self._preemptions = self._deaths = 0
+        self._output_tokens = self._prompt_tokens = self._cached_tokens = 0
+        self._draining = False
+        self._on_event: dict[type[Any], Callable[..., None]] = {
+            Arrived: self._arrived,
+            Reported: self._reported,
+            InstanceUp: self._instance_up,
+            InstanceDown: self._instance_down,
+            Preempted: self._preempted,
+            Draining: self._drain,
+        }
+        self._on_action: dict[type[Any], Callable[..., None]] = {
+            Deliver: self._delivered,
+            Dispatch: self._dispatched,
+            Complete: self._completed,
+            Reject: self._rejected,
+        }
+
+    def observe(self, event: Event, actions: Sequence[Action], now: float) -> None:
+        """Counts one event and what it brought."""
+        seen = self._on_event.get(type(event))
+        if seen is not None:
+            seen(event)
+        for action in actions:
+            done = self._on_action.get(type(action))
+            if done is not None:
+                done(action, now)
+
+    def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    # ---------------------------------------------------------------- events
+
+    def _arrived(self, event: Arrived) -> None:
+        self._under_way.setdefault(event.request.id, _UnderWay(event.request))
+
+    def _reported(self, event: Reported) -> None:
+        if event.report.instance in self._specs:
+            self._reports[event.report.instance] = event.report
+
+    def _instance_up(self, event: InstanceUp) -> None:
+        self._specs[event.spec.id] = event.spec
+
+    def _instance_down(self, event: InstanceDown) -> None:
+        if self._specs.pop(event.instance, None) is not None:
+            self._reports.pop(event.instance, None)
+            self._deaths += 1
+
+    def _preempted(self, event: Preempted) -> None:
+        self._preemptions += 1
+
+    def _drain(self, event: Draining) -> None:
+        self._draining = True
+
+    # ---------------------------------------------------------------- actions
+
+    def _delivered(self, action: Deliver, now: float) -> None:
+        under_way, n_tokens = self._under_way, 0
+        for row in action.rows:
+            n_tokens += len(row.token_ids)
+            known = under_way.get(row.request)
+            if known is not None:
+                known.last_row = row
+                if known.first_token_s is None:
+                    known.first_token_s = now
+        self._output_tokens += n_tokens
+
+    def _dispatched(self, action: Dispatch, now: float) -> None:
+        self._dispatches[action.why.value] += 1
+        self._resumed += action.why is DispatchWhy.INSTANCE_LOST
+
+    def _rejected(self, action: Reject, now: float) -> None:
+        self._rejections[action.why.value] += 1
+        known = self._under_way.pop(action.request, None)
+        if known is not None:
+            figures = self._classes[known.request.objective.name]
+            figures.outcomes["rejected"] += 1
+            figures.missed += 1
+
+    def _completed(self, action: Complete, now: float) -> None:
+        known = self._under_way.pop(action.request, None)
+        if known is None:
+            return
+        figures = self._classes[known.request.objective.name]
+        figures.outcomes[action.outcome.value] += 1
+        if action.outcome is Outcome.FINISHED and _time(known, figures, now):
+            figures.met += 1
+        else:
+            figures.missed += 1
+        self._prompt_tokens += known.request.prompt_tokens
+        self._cached_tokens += action.cached_tokens
+
+    # ---------------------------------------------------------------- what Prometheus reads
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._collect_requests()
+        yield from self._collect_classes()
+        yield from self._collect_instances()
+
+    def _collect_requests(self) -> Iterator[Metric]:
+        yield _counter("output_tokens", "Tokens delivered to clients", self._output_tokens)
+        yield _counter("prompt_tokens", "Prompt tokens of requests that ended", self._prompt_tokens)
+        yield _counter("cached_tokens", "Of those, found in a prefix cache", self._cached_tokens)
+        yield _counter("resumed", "Requests sent on after their instance was lost", self._resumed)
+        yield _counter("preemptions", "Sequences that lost their KV to others", self._preemptions)
+        yield _by_why("dispatches", "Requests sent to instances", self._dispatches)
+        yield _by_why("rejections", "Requests that were not accepted", self._rejections)
+        under_way = "Requests that arrived and have not ended"
+        yield GaugeMetricFamily("fairlead_requests_under_way", under_way, len(self._under_way))
+
+    def _collect_classes(self) -> Iterator[Metric]:
+        label = ["class"]
+        ended = CounterMetricFamily(
+            "fairlead_requests", "Requests that ended", labels=["outcome", "class"]
+        )
+        met = CounterMetricFamily(
+            "fairlead_objective_met", "Requests that kept their objective", labels=label
+        )
+        missed = CounterMetricFamily(
+            "fairlead_objective_missed", "Requests that did not keep it", labels=label
+        )
+        times = {
+            field: HistogramMetricFamily(f"fairlead_{field}_seconds", text, labels=label)
+            for field, text in _TIMES.items()
+        }
+        for name, figures in self._classes.items():
+            for outcome, n in figures.outcomes.items():
+                ended.add_metric([outcome, name], n)
+            met.add_metric([name], figures.met)
+            missed.add_metric([name], figures.missed)
+            for field, family in times.items():
+                histogram: _Histogram = getattr(figures, field)
+                family.add_metric([name], histogram.buckets(), sum_value=histogram.total)
+        yield from (ended, met, missed, *times.values())
+
+    def _collect_instances(self) -> Iterator[Metric]:
+        n = len(self._specs)
+        states = GaugeMetricFamily("fairlead_instances", "Instances by state", labels=["state"])
+        states.add_metric(["up"], 0 if self._draining else n)
+        states.add_metric(["draining"], n if self._draining else 0)
+        yield states
+        yield _counter("instance_deaths", "Instances that went away", self._deaths)
+        for name, (text, read) in _GAUGES.items():
+            family = GaugeMetricFamily(f"fairlead_instance_{name}", text, labels=["instance"])
+            for instance, report in self._reports.items():
+                family.add_metric([instance], read(report, self._specs[instance]))
+            yield family
+
+
+_TIMES = {
+    "ttft": "Arrival to first token",
+    "tpot": "Per output token after the first",
+    "e2e": "Arrival to last token",
+}
+
+
+def _kv_fraction(report: Report, spec: InstanceSpec) -> float:
+    return 1 - (report.free_blocks + report.cached_blocks) / spec.n_blocks
+
+
+_GAUGES: dict[str, tuple[str, Callable[[Report, InstanceSpec], float]]] = {
+    "running": ("Sequences that run", lambda report, spec: report.running),
+    "waiting": ("Sequences in its queue", lambda report, spec: report.waiting),
+    "kv_fraction": ("KV blocks in use, 0 to 1", _kv_fraction),
+    "slowdown": ("Measured over predicted step time", lambda report, spec: report.slowdown),
+}
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"fairlead_{name}", text, value)
+
+
+def _by_why(name: str, text: str, counts: dict[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"fairlead_{name}", text, labels=["why"])
+    for why, n in counts.items():
+        family.add_metric([why], n)
+    return family
+
+
+def _time(known: _UnderWay, figures: _Class, now: float) -> bool:
+    """Records how long a finished request took; returns whether it kept its objective."""
+    request = known.request
+    e2e_s = now - request.arrival_s
+    figures.e2e.add(e2e_s)
+    ttft_s, tpot_s = e2e_s, None
+    if known.first_token_s is not None and known.last_row is not None:
+        ttft_s = known.first_token_s - request.arrival_s
+        figures.ttft.add(ttft_s)
+        n_tokens = known.last_row.start + len(known.last_row.token_ids)
+        if n_tokens > 1:
+            tpot_s = (now - known.first_token_s) / (n_tokens - 1)
+            figures.tpot.add(tpot_s)
+    return request.objective.met(ttft_s, tpot_s, e2e_s)
