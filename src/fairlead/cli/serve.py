@@ -73,7 +73,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config, _ = fleet_file.read_fleet_file(args.fleet, args.set)
-    return uvloop.run(_serve(config, args.seed, args.quiet))
+    return uvloop.run(_serve(config, args.fleet.stem, args.seed, args.quiet))
 
 
 def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, ServeSettings]:
@@ -167,7 +167,7 @@ def _token(settings: ServeSettings) -> str:
     return token
 
 
-async def _serve(config: FleetConfig, seed: int, quiet: bool) -> int:
+async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
     _, settings = gateway_settings(config, token="not yet")
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
@@ -178,13 +178,17 @@ async def _serve(config: FleetConfig, seed: int, quiet: bool) -> int:
         served_models(config),
         config.objectives,
         default_class,
+        {"fleet": name, "policy": {f: getattr(config.policy, f) for f in registry.FAMILIES}},
     )
     if settings.debug_invariants:
         gateway.driver.observers.append(Checker().observe)
     await gateway.start()
     say = _Voice(quiet)
     workers = LocalFleet(
-        worker_settings(config, gateway.workers_address, seed), token, tell=say.detail
+        worker_settings(config, gateway.workers_address, seed),
+        token,
+        tell=say.detail,
+        gave_up=_GaveUp(gateway, say),
     )
     hands = asyncio.create_task(workers.run())
     stop = _Stop()
@@ -253,6 +257,20 @@ class _Stop:
 
     def _signal(self) -> None:
         (self.again if self.once.is_set() else self.once).set()
+
+
+class _GaveUp:
+    """A worker that cannot live ends a fleet that has no other, and is only reported by one that
+    has."""
+
+    def __init__(self, gateway: Gateway, say: _Voice) -> None:
+        self._gateway = gateway
+        self._say = say
+
+    def __call__(self, name: str, error: ConfigError) -> None:
+        if not self._gateway.hub.workers:
+            raise error
+        self._say.aloud(f"going on without {name}: {error}")
 
 
 class _Voice:

@@ -9,6 +9,7 @@ import gc
 import socket
 from collections.abc import Iterator, Mapping
 from random import Random
+from typing import Any
 
 import uvicorn
 
@@ -36,7 +37,10 @@ class Gateway:
         models: Mapping[str, ServedModel],
         objectives: Mapping[str, Objective],
         default_class: str,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
+        """`about` is what `/v1/models` tells of the fleet beside its objectives: its name, its
+        policies. Figures of a replay carry it."""
         if default_class not in objectives:
             raise ConfigError(
                 f"the default objective class {default_class!r} is not among {sorted(objectives)}"
@@ -57,6 +61,7 @@ class Gateway:
             objectives,
             self.missing_pools,
             self.metrics.exposition,
+            {"default_objective": default_class, **(about or {})},
         )
         """The ASGI application, for tests without a port."""
         self._addresses: dict[str, str] = {}

@@ -46,6 +46,13 @@ class DirectProtocol(HttpToolsProtocol):
         self._open_head_bytes: int | None = None
         """Received of a request whose headers are not complete; None between two heads."""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        # One that never asks anything is idle from the start.
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._open_head_bytes is not None:

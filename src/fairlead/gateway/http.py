@@ -41,6 +41,7 @@ class HttpApp:
         objectives: Mapping[str, Objective],
         missing_pools: Callable[[], list[str]],
         metrics: Callable[[], bytes],
+        about: Mapping[str, Any],
     ) -> None:
         self.draining = False
         self._config = config
@@ -50,6 +51,7 @@ class HttpApp:
         self._objectives = objectives
         self._missing_pools = missing_pools
         self._metrics = metrics
+        self._about = about
         self._tenants = {_digest(key): tenant for key, tenant in config.api_keys.items()}
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
@@ -167,6 +169,7 @@ class HttpApp:
                     name: {t: getattr(o, t) for t in times if getattr(o, t) is not None}
                     for name, o in self._objectives.items()
                 },
+                **self._about,
             },
         }
 
