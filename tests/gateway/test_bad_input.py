@@ -148,6 +148,28 @@ async def test_endless_headers_are_cut_off(gateway):
     writer.close()
 
 
+async def test_a_body_that_does_not_arrive_is_a_408():
+    gateway = new_gateway(body_timeout_s=0.05)
+    await gateway.start()
+    host, _, port = gateway.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST %b HTTP/1.1\r\ncontent-length: 500\r\n\r\n{" % CHAT.encode())
+    assert (await reader.read(4096)).startswith(b"HTTP/1.1 408")
+    writer.close()
+    await gateway.stop()
+
+
+async def test_a_connection_that_asks_nothing_is_closed():
+    gateway = new_gateway(keep_alive_s=0.6)
+    await gateway.start()
+    host, _, port = gateway.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    await gateway.stop()
+
+
 async def test_a_port_in_use_is_named(gateway):
     second = new_gateway(listen=gateway.address)
     with pytest.raises(ConfigError, match=f"{gateway.address} is in use"):

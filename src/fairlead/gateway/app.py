@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import math
 import socket
 from collections.abc import Iterator, Mapping
 from random import Random
@@ -144,7 +145,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=round(self.config.keep_alive_s),
+            timeout_keep_alive=math.ceil(self.config.keep_alive_s),
             timeout_graceful_shutdown=5,
         )
 
