@@ -18,6 +18,7 @@ import uvloop
 from fairlead.cli import fleet_file
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.fleet.table import read_table
+from fairlead.gateway import calm_garbage_collector
 from fairlead.gateway.app import Gateway
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
@@ -183,6 +184,7 @@ async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
     if settings.debug_invariants:
         gateway.driver.observers.append(Checker().observe)
     await gateway.start()
+    calm_garbage_collector()
     say = _Voice(quiet)
     workers = LocalFleet(
         worker_settings(config, gateway.workers_address, seed),

@@ -49,6 +49,10 @@ class Shadow:
         """Requests whose first token from here is still to come: the tokens to compute, and when
         that first token is due (infinity: nothing is promised)."""
         self._decoding: dict[RequestId, None] = {}
+        self._decode_prices: dict[int, tuple[int, float]] = {}
+        """By batch: the context it was priced at, and the price."""
+        self._answer: tuple[RequestId, float] | None = None
+        """The last predicted first token, until anything changes."""
         self._prefixes: dict[BlockHash, None] = {}
         """Blocks that are here, or are about to be, oldest first."""
 
@@ -85,6 +89,12 @@ class Shadow:
         return min(found * self.spec.block_tokens, max(request.prompt_tokens - 1, 0))
 
     def predicted_ttft_s(self, request: RequestView) -> float:
+        # Admission and routing ask the same question within one decision.
+        if self._answer is None or self._answer[0] != request.id:
+            self._answer = (request.id, self._predict_ttft_s(request))
+        return self._answer[1]
+
+    def _predict_ttft_s(self, request: RequestView) -> float:
         uncached = request.prompt_tokens - self.cached_tokens(request)
         n_ahead, ahead = self._ahead(request)
         steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
@@ -104,6 +114,8 @@ class Shadow:
 
     def advance(self, now: float) -> None:
         """Works off the backlog until `now`."""
+        if now > self._now:
+            self._answer = None
         if self._backlog_tokens > 0 and now > self._now:
             done = (now - self._now) * self._prefill_rate_per_s()
             # While something is pending, something is left to do for it.
@@ -114,6 +126,7 @@ class Shadow:
     def promise(self, request: RequestView, produced: int, now: float) -> None:
         """A request was sent here."""
         self.advance(now)
+        self._answer = None
         tokens = request.prompt_tokens + produced - self.cached_tokens(request)
         # One that is mid-stream goes before all that have not begun.
         due_s = now if produced else self._due_s(request)
@@ -126,6 +139,7 @@ class Shadow:
 
     def produced(self, request: RequestId, n: int, context_tokens: int, now: float) -> None:
         """`n` tokens of a request came from here; its context is now `context_tokens`."""
+        self._answer = None
         if request in self._decoding:
             self.context_tokens += n
             self._free_tokens -= n
@@ -139,6 +153,7 @@ class Shadow:
 
     def release(self, request: RequestId, context_tokens: int) -> None:
         """A request is no longer here."""
+        self._answer = None
         if request in self._decoding:
             del self._decoding[request]
             self.context_tokens -= context_tokens
@@ -152,6 +167,7 @@ class Shadow:
         """A request lost its KV and must be computed again."""
         if request in self._decoding:
             self.release(request, context_tokens)
+            self._answer = None
             self._pending[request] = (context_tokens, self._now)
             self._backlog_tokens += context_tokens
 
@@ -159,6 +175,8 @@ class Shadow:
         """Replaces the estimate by a report, beside what was sent and the report does not know."""
         self.report = report
         self.slowdown = report.slowdown
+        self._answer = None
+        self._decode_prices.clear()
         known = dict(report.requests)
         unseen = sum(tokens for id, (tokens, _) in self._pending.items() if id not in known)
         self._backlog_tokens = float(report.queued_tokens + unseen)
@@ -195,9 +213,15 @@ class Shadow:
     # ---------------------------------------------------------------- prices
 
     def _decode_step_s(self, batch: int) -> float:
+        """A decode step of this batch; its price is kept while the context stays within 1 %."""
         batch = min(batch, self.spec.max_sequences)
-        shape = StepShape(decodes=batch, decode_context=self.context_tokens, sampled=batch)
-        return self.latency.step_s(shape) * self.slowdown
+        context = self.context_tokens
+        kept = self._decode_prices.get(batch)
+        if kept is None or abs(kept[0] - context) > 0.01 * context:
+            shape = StepShape(decodes=batch, decode_context=context, sampled=batch)
+            kept = (context, self.latency.step_s(shape) * self.slowdown)
+            self._decode_prices[batch] = kept
+        return kept[1]
 
     def _prefill_rate_per_s(self) -> float:
         if self._rate_per_s is None:

@@ -40,8 +40,12 @@ class Predicted:
     ) -> float | None:
         if not candidates or not request.objective.timed:
             return None
-        excess_s = min(self._excess_s(request, view, now) for view in candidates)
-        return None if excess_s <= 0 else max(excess_s, self._params.min_retry_after_s)
+        least_s = float("inf")
+        for view in candidates:
+            least_s = min(least_s, self._excess_s(request, view, now))
+            if least_s <= 0:
+                return None  # One that keeps the promise is enough; which is best, routing asks.
+        return max(least_s, self._params.min_retry_after_s)
 
     def _excess_s(self, request: RequestView, view: InstanceView, now: float) -> float:
         """Seconds by which the prediction misses; at most 0 where the objective is kept."""
