@@ -77,7 +77,7 @@ class LiveFleet:
     def wait_for_instances(self, n: int) -> None:
         self.wait_until(
             lambda: (
-                self.get("/ready")[0] == 200 and len(self.workers()) >= n and self.running() >= n
+                self.get("/ready")[0] == 200 and len(self.workers()) >= n and self.reporting() >= n
             ),
             f"{n} instances up",
         )
