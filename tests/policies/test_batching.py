@@ -125,6 +125,19 @@ def test_slack_takes_only_as_much_prefill_as_the_running_decodes_can_spare() -> 
     assert inst.latency.step_s(inst.shape(step)) <= 0.8 * 0.02 + 1e-9
 
 
+def test_slack_lets_nobody_in_who_would_break_the_pace_of_the_others() -> None:
+    """Ten sequences at 6 ms a step: with a promise of 7 ms each, only some may decode at once."""
+    sizes = {}
+    for tpot_s in (0.5, 0.0068):
+        inst = instance("slack", {}, n_blocks=400, max_sequences=32)
+        promise = Objective("x", ttft_s=60.0, tpot_s=tpot_s)
+        for i in range(10):
+            inst.submit(request(f"r{i}", 8, out=40, objective=promise), 0.0)
+        sizes[tpot_s] = len(next_step(inst).rows)
+    assert sizes[0.5] == 10
+    assert 1 <= sizes[0.0068] < 10
+
+
 def test_slack_without_promises_fills_its_step() -> None:
     inst = instance("slack", {"max_step_tokens": 512}, n_blocks=400, max_context=2000)
     inst.submit(request("r0", 8, out=40), 0.0)

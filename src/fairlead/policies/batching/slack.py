@@ -3,8 +3,9 @@
 Source: our own. The order follows FlowPrefill (feasible first by deadline, hopeless after), memory
         is admitted as by Past-Future, and the step's budget is what the running decodes can spare.
 Rule:  a waiting sequence is due when its first token is, or when it must start to finish in time;
-       feasible ones enter by due time, then those that are late, then batch work. A step takes as
-       many prefill tokens as fit before the next running sequence falls behind its promised pace.
+       feasible ones enter by due time, then those that are late, then batch work, all of them only
+       while the batch still steps at the pace it promised. A step takes as many prefill tokens as
+       fit before the next running sequence falls behind that pace.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from random import Random
 from fairlead.latency.model import StepShape
 from fairlead.model import SequenceView
 from fairlead.policies.batching import past_future
-from fairlead.policies.batching.parts import Batching, BatchView, Key
+from fairlead.policies.batching.parts import Admission, Batching, BatchView, Key
 from fairlead.policies.registry import batching
 
 FEASIBLE, LATE, UNTIMED = 0, 1, 2
@@ -32,14 +33,19 @@ class Params:
     weights' reads, and a queue that never drains helps nobody."""
     spare: float = 0.8
     """Fraction of the running sequences' slack that prefill may use up, 0 to 1."""
+    pace: float = 0.8
+    """A newcomer enters while a decode step of the batch takes at most this fraction of the
+    tightest promised time per token: the rest is for the prefills in between."""
     reserve: float = 0.05
     """As in `past-future`."""
 
     def __post_init__(self) -> None:
         if self.max_step_tokens < 1 or self.min_chunk_tokens < 1:
             raise ValueError("max_step_tokens and min_chunk_tokens must be at least 1")
-        if not 0 < self.spare <= 1:
-            raise ValueError(f"spare must be above 0 and at most 1, got {self.spare}")
+        for name in ("spare", "pace"):
+            if not 0 < getattr(self, name) <= 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
         if not 0 <= self.reserve < 1:
             raise ValueError(f"reserve must be at least 0 and below 1, got {self.reserve}")
 
@@ -84,6 +90,30 @@ class SlackOrder:
         if sequence.n_known - sequence.n_computed == 1:
             return (0, sequence.admitted)
         return (1, *self.waiting_key(sequence, view, now))
+
+
+class PacedAdmission:
+    """Admits what memory will hold, and only while the batch still steps at the pace it promised:
+    one more that waits misses one objective, one too many makes all of them miss theirs."""
+
+    def __init__(self, params: Params, memory: Admission) -> None:
+        self._spare = params.pace
+        self._memory = memory
+
+    def finished(self, sequence: SequenceView) -> None:
+        self._memory.finished(sequence)
+
+    def admit(self, sequence: SequenceView, view: BatchView, now: float) -> bool:
+        return self._keeps_pace(sequence, view) and self._memory.admit(sequence, view, now)
+
+    def _keeps_pace(self, sequence: SequenceView, view: BatchView) -> bool:
+        batch = [*view.running, sequence]
+        paces = [s.objective.tpot_s for s in batch if s.objective.tpot_s is not None]
+        if not view.running or not paces:
+            return True
+        context = sum(s.n_known for s in batch)
+        shape = StepShape(decodes=len(batch), decode_context=context, sampled=len(batch))
+        return view.latency.step_s(shape) * view.slowdown <= self._spare * min(paces)
 
 
 class MostSlack:
@@ -131,7 +161,7 @@ def slack(params: Params, rng: Random) -> Batching:
     return Batching(
         "slack",
         SlackOrder(),
-        past_future.PastFutureAdmission(memory, rng),
+        PacedAdmission(params, past_future.PastFutureAdmission(memory, rng)),
         MostSlack(),
         SparedBudget(params),
         urgent_first=True,
