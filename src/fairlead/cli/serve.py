@@ -18,8 +18,7 @@ import uvloop
 from fairlead.cli import fleet_file
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.fleet.table import read_table
-from fairlead.gateway import calm_garbage_collector
-from fairlead.gateway.app import Gateway
+from fairlead.gateway.app import Gateway, calm_garbage_collector
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
 from fairlead.latency import load_profile

@@ -46,14 +46,6 @@ class Objective:
             return self.deadline_s - output_tokens * tpot_s
         return None
 
-    def finish_due_s(self, output_tokens: int) -> float | None:
-        """Seconds after arrival by which the last of `output_tokens` is due; None if never."""
-        if self.deadline_s is not None:
-            return self.deadline_s
-        if self.ttft_s is not None and self.tpot_s is not None:
-            return self.ttft_s + self.tpot_s * max(output_tokens - 1, 0)
-        return None
-
 
 BATCH = Objective()
 """No time objective: fills what is left."""
