@@ -195,6 +195,9 @@ class Fleet:
         tracked = self._current(event.instance, event.request, event.attempt)
         if tracked is None:
             return []
+        if event.n_produced is not None and len(tracked.produced) < event.n_produced:
+            # Its last tokens were lost on the way; another attempt makes the same ones.
+            return self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
         self.lengths.add(len(tracked.produced))
         actions = self._complete(
             tracked, Outcome.FINISHED, CompleteWhy.ENDED, event.reason, event.cached_tokens

@@ -366,7 +366,12 @@ class Instance:
             self._remove(sequence)
             events.append(
                 Finished(
-                    self.spec.id, sequence.id, sequence.attempt, reason, sequence.cached_tokens
+                    self.spec.id,
+                    sequence.id,
+                    sequence.attempt,
+                    reason,
+                    sequence.cached_tokens,
+                    sequence.n_produced,
                 )
             )
         return events

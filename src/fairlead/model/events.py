@@ -81,6 +81,9 @@ class Finished:
     reason: FinishReason
     cached_tokens: int = 0
     """Prompt tokens that were not computed because their prefix was cached."""
+    n_produced: int | None = None
+    """Output tokens in all; None where tokens and this word travel in one frame, so that neither
+    can be lost without the other."""
 
 
 @dataclass(frozen=True, slots=True)
