@@ -80,10 +80,15 @@ class PolicyConfig:
         for family in registry.FAMILIES:
             self.build(family, 0)
 
-    def build(self, family: str, seed: int) -> Any:
-        """A new policy of the family, with randomness of its own from the seed."""
+    def build(self, family: str, seed: int, owner: str = "") -> Any:
+        """A new policy of the family, with randomness of its own from the seed and its owner."""
         params = self.params.get(family, {})
-        return registry.build(family, getattr(self, family), params, Random(f"{seed} {family}"))
+        rng = Random(f"{seed} {family} {owner}")
+        return registry.build(family, getattr(self, family), params, rng)
+
+    def names(self) -> dict[str, str]:
+        """Family to name."""
+        return {family: getattr(self, family) for family in registry.FAMILIES}
 
 
 @dataclass(frozen=True, slots=True)

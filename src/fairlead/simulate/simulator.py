@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from random import Random
+from typing import Any
 
 from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
@@ -31,10 +31,11 @@ from fairlead.model import (
     Tick,
 )
 from fairlead.observe.invariants import Checker
-from fairlead.policies import registry
 from fairlead.simulate.heap import Heap
 from fairlead.simulate.node import ARRIVAL, MESSAGE, REPORT, TICK, Node
+from fairlead.simulate.timeline import Timeline
 from fairlead.workload.objectives import ObjectiveDraw
+from fairlead.workload.percentiles import Histogram
 from fairlead.workload.prompts import PRINTABLE_BYTES, PromptMaker
 from fairlead.workload.records import Ending, RecordColumns, RequestRecord
 from fairlead.workload.trace import TraceRow
@@ -46,11 +47,27 @@ REPORT_S = 0.5
 TICK_S = 1.0
 
 
+Observer = Callable[[Event, Sequence[Action], float], None]
+"""Called after each event with what the fleet decided, and the virtual time."""
+
+
 class Simulator:
     """One run. `records` grows while it runs."""
 
-    def __init__(self, config: FleetConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: FleetConfig,
+        seed: int = 0,
+        *,
+        observers: Sequence[Observer] = (),
+        timeline_s: float | None = None,
+    ) -> None:
         self.heap = Heap()
+        self.gaps = Histogram()
+        self.timeline = Timeline()
+        self._observers = observers
+        self._arrived = 0
+        self._progress: Callable[[int], None] | None = None
         self.fleet = config.fleet(seed)
         self.records = RecordColumns()
         self._draw = ObjectiveDraw(config.workload, seed)
@@ -66,8 +83,13 @@ class Simulator:
                 self._start(pool, i, seed)
         self._every(TICK_S, TICK, lambda: self._tell(Tick()))
 
-    def run(self, rows: Iterable[TraceRow]) -> None:
+    def facts(self) -> dict[str, Any]:
+        """What the run knows beside its records, for its `RunFacts`."""
+        return {}
+
+    def run(self, rows: Iterable[TraceRow], progress: Callable[[int], None] | None = None) -> None:
         """Plays the rows until the last of them has ended."""
+        self._progress = progress
         coming = iter(rows)
         self._next_arrival(coming)
         while self._more or self._open:
@@ -77,12 +99,7 @@ class Simulator:
 
     def _start(self, pool: PoolConfig, i: int, seed: int) -> None:
         name = f"{pool.name}-{i}"
-        policy = registry.build(
-            "batching",
-            self._config.policy.batching,
-            self._config.policy.params.get("batching", {}),
-            Random(f"{seed} batching {name}"),
-        )
+        policy = self._config.policy.build("batching", seed, name)
         spec = simulated_spec(pool, name, policy.urgent_first)
         instance = Instance(spec, policy, latency.from_coefficients(spec.latency))
         node = Node(instance, self.heap, self._lengths, self._tell_later)
@@ -116,6 +133,9 @@ class Simulator:
             prompt_tokens=request.prompt_tokens,
         )
         self._next_arrival(coming)
+        self._arrived += 1
+        if self._progress is not None and self._arrived % 1000 == 0:
+            self._progress(self._arrived)
         self._tell(Arrived(request))
 
     def _request(self, row: TraceRow) -> Request:
@@ -141,6 +161,8 @@ class Simulator:
     def _tell(self, event: Event) -> None:
         actions = self.fleet.handle(event, self.heap.now)
         self._checker.observe(event, actions, self.heap.now)
+        for observe in self._observers:
+            observe(event, actions, self.heap.now)
         for action in actions:
             self._carry_out(action)
 
