@@ -262,7 +262,7 @@ def test_the_shadow_works_off_its_backlog_between_reports() -> None:
     w.arrive(request("r1", prompt=100))
     shadow = w.fleet.instances[A]
     assert shadow.queued_tokens == 100
-    shadow.advance(0.005)
+    w.fleet.handle(Tick(), 0.005)
     assert 1 < shadow.queued_tokens < 100
 
 

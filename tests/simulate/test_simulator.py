@@ -18,6 +18,7 @@ MIX = {"interactive": 0.6, "task": 0.2, "batch": 0.2}
 def config(instances: int = 2, **policy: str) -> FleetConfig:
     return read_config(
         {
+            "simulation": {"jitter_s": 0},
             "pool": [
                 {
                     "model": "m",

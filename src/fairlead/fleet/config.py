@@ -102,6 +102,8 @@ class FleetConfig:
     """The objective classes, and which share of a trace is of which."""
     gateway: Mapping[str, Any] = field(default_factory=dict)
     """The `[gateway]` table, which only `serve` reads."""
+    simulation: Mapping[str, Any] = field(default_factory=dict)
+    """The `[simulation]` table, which only `simulate` and its kin read."""
 
     @property
     def objectives(self) -> Mapping[str, Objective]:
@@ -117,7 +119,7 @@ class FleetConfig:
         )
 
 
-TABLES = ("gateway", "pool", "policy", "objectives", "workload", "limits")
+TABLES = ("gateway", "pool", "policy", "objectives", "workload", "limits", "simulation")
 
 
 def read_config(tables: Mapping[str, Any]) -> FleetConfig:
@@ -140,11 +142,19 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
     policy = attempt(read_table, PolicyConfig, tables.get("policy", {}), "policy")
     limits = attempt(read_table, Limits, tables.get("limits", {}), "limits")
     workload = attempt(_workload, tables.get("objectives", {}), tables.get("workload", {}))
-    if not isinstance(tables.get("gateway", {}), Mapping):
-        problems.append("[gateway] must be a table")
+    for name in ("gateway", "simulation"):
+        if not isinstance(tables.get(name, {}), Mapping):
+            problems.append(f"[{name}] must be a table")
     if problems:
         raise ConfigError("\n".join(problems))
-    return FleetConfig(pools, policy, limits, workload, tables.get("gateway", {}))
+    return FleetConfig(
+        pools,
+        policy,
+        limits,
+        workload,
+        tables.get("gateway", {}),
+        tables.get("simulation", {}),
+    )
 
 
 def _pools(tables: object) -> tuple[PoolConfig, ...]:

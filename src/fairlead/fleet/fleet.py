@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead.fleet.lengths import OutputLengths
-from fairlead.fleet.shadow import Shadow
+from fairlead.fleet.shadow import Present, Shadow
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import (
     Action,
@@ -41,6 +41,7 @@ from fairlead.model import (
     RefuseWhy,
     Reject,
     RejectWhy,
+    Report,
     Reported,
     Request,
     RequestId,
@@ -85,9 +86,10 @@ class Fleet:
         self._requests: dict[RequestId, Tracked] = {}
         self._queue: deque[Tracked] = deque()
         self._instances: dict[InstanceId, Shadow] = {}
-        self._models: dict[str, None] = dict.fromkeys(models)
+        self._models: dict[str, list[Shadow]] = {model: [] for model in models}
+        """The instances of each model to which requests are sent."""
         self._draining = False
-        self._now = float("-inf")
+        self._present = Present()
         self.lengths = OutputLengths()
         self._handlers: dict[type[Any], Callable[[Any, float], list[Action]]] = {
             Arrived: self._arrived,
@@ -122,8 +124,8 @@ class Fleet:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What is to be done about a fact. An event that cannot be obeyed changes nothing."""
-        assert now >= self._now, f"time ran back from {self._now} to {now} at {event}"
-        self._now = now
+        assert now >= self._present.now, f"time ran back from {self._present.now} to {now}"
+        self._present.now = now
         return self._handlers[type(event)](event, now)
 
     # ---------------------------------------------------------------- clients
@@ -136,7 +138,7 @@ class Fleet:
             return [Reject(request.id, RejectWhy.DRAINING, None)]
         if request.model not in self._models:
             return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
-        candidates = self._candidates(request, now)
+        candidates = self._candidates(request)
         retry_after_s = self._admission.retry_after_s(request, candidates, now)
         if retry_after_s is not None:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
@@ -178,7 +180,7 @@ class Fleet:
                 produced += row.token_ids
                 if tracked.first_token_s is None:
                     tracked.first_token_s = now
-                shadow.produced(row.request, len(row.token_ids), tracked.context_tokens, now)
+                shadow.first_token(row.request, tracked.context_tokens)
                 accepted.append(row)
             elif row.start > len(produced):
                 # Tokens were lost on the way. The instance cannot send them again; another
@@ -217,8 +219,8 @@ class Fleet:
         self._leave(tracked)
         tracked.refused[event.instance] = None
         if event.why is RefuseWhy.DRAINING:
-            self._instances[event.instance].draining = True
-        candidates = self._candidates(tracked.request, now)
+            self._instances[event.instance].drain()
+        candidates = self._candidates(tracked.request)
         others = [view for view in candidates if view.id not in tracked.refused]
         if not others and event.why is RefuseWhy.TOO_LONG:
             return self._give_up(tracked, RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
@@ -229,8 +231,15 @@ class Fleet:
         shadow = self._instances.get(report.instance)
         if shadow is None or (shadow.report and report.as_of_s < shadow.report.as_of_s):
             return []
-        shadow.correct(report, now)
         inside = dict(report.requests)
+        shadow.correct(report, inside)
+        actions = [] if inside == shadow.attempts else self._settle(shadow, report, inside, now)
+        return actions + self._place_queued(now)
+
+    def _settle(
+        self, shadow: Shadow, report: Report, inside: Mapping[RequestId, int], now: float
+    ) -> list[Action]:
+        """The report and the ledger do not agree: something is on its way, or was lost there."""
         actions: list[Action] = [
             Cancel(report.instance, id, attempt, CancelWhy.SUPERSEDED)
             for id, attempt in report.requests
@@ -245,7 +254,7 @@ class Fleet:
         ]
         for tracked in lost:
             actions += self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
-        return actions + self._place_queued(now)
+        return actions
 
     def _instance_up(self, event: InstanceUp, now: float) -> list[Action]:
         spec = event.spec
@@ -255,13 +264,19 @@ class Fleet:
             if present.spec.incarnation == spec.incarnation:
                 return []
             actions += self._instance_down(InstanceDown(spec.id, "restarted"), now)
-        self._instances[spec.id] = Shadow(spec, self.lengths, now)
-        self._models[spec.model] = None
+        shadow = self._instances[spec.id] = Shadow(spec, self.lengths, self._present)
+        placed = self._models.setdefault(spec.model, [])
+        if spec.role is Role.MIXED:
+            placed.append(shadow)
         return actions + self._place_queued(now)
 
     def _instance_down(self, event: InstanceDown, now: float) -> list[Action]:
-        if self._instances.pop(event.instance, None) is None:
+        gone = self._instances.pop(event.instance, None)
+        if gone is None:
             return []
+        self._models[gone.spec.model] = [
+            shadow for shadow in self._models[gone.spec.model] if shadow is not gone
+        ]
         orphans = [
             tracked for tracked in self._requests.values() if tracked.instance == event.instance
         ]
@@ -294,16 +309,9 @@ class Fleet:
 
     # ---------------------------------------------------------------- placing
 
-    def _candidates(self, request: Request, now: float) -> list[Shadow]:
-        """Instances that could take the request now, advanced to the present."""
-        candidates = [
-            shadow
-            for shadow in self._instances.values()
-            if shadow.spec.model == request.model and shadow.role is Role.MIXED and shadow.has_room
-        ]
-        for shadow in candidates:
-            shadow.advance(now)
-        return candidates
+    def _candidates(self, request: Request) -> list[Shadow]:
+        """Instances that could take the request now."""
+        return [shadow for shadow in self._models[request.model] if shadow.has_room]
 
     def _place(
         self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
@@ -325,7 +333,7 @@ class Fleet:
         tracked.instance = shadow.id
         tracked.attempt += 1
         tracked.dispatched_s = now
-        shadow.promise(request, len(tracked.produced), now)
+        shadow.promise(request, tracked.attempt, len(tracked.produced))
         return [Dispatch(shadow.id, request, tracked.attempt, tuple(tracked.produced), why)]
 
     def _place_again(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
@@ -336,17 +344,19 @@ class Fleet:
             # Only the word that it had finished was lost.
             return self._complete(tracked, Outcome.FINISHED, CompleteWhy.ENDED, FinishReason.LENGTH)
         tracked.refused.clear()
-        return self._place(tracked, why, now, self._candidates(tracked.request, now))
+        return self._place(tracked, why, now, self._candidates(tracked.request))
 
     def _place_queued(self, now: float) -> list[Action]:
         """Gives queued requests to instances that have room again, oldest first."""
+        if not self._queue:
+            return []
         actions: list[Action] = []
         blocked: deque[Tracked] = deque()
         full: dict[str, None] = {}
         while self._queue:
             tracked = self._queue.popleft()
             model = tracked.request.model
-            candidates = [] if model in full else self._candidates(tracked.request, now)
+            candidates = [] if model in full else self._candidates(tracked.request)
             if candidates:
                 actions += self._place(tracked, DispatchWhy.QUEUED, now, candidates)
             else:
@@ -419,6 +429,7 @@ class Fleet:
             else:
                 shadow = self._instances.get(tracked.instance)
                 assert shadow is not None, f"{tracked!r} is on an instance that is gone"
-                assert shadow.holds(tracked.request.id), f"{shadow.id} does not know {tracked!r}"
+                known = shadow.attempts.get(tracked.request.id)
+                assert known == tracked.attempt, f"{shadow.id} does not know {tracked!r}"
         for shadow in self._instances.values():
             shadow.check_invariants(self._requests)

@@ -1,13 +1,14 @@
 """The fleet's own running estimate of an instance, between two of its reports.
 
 A dispatch is a load change that no report shows yet, and a report is old when it arrives. So the
-shadow keeps what was sent (the ledger), counts what the token stream shows, and works off the
-backlog with the same latency model that the instance plans by. A report corrects it.
+shadow keeps what was sent (the ledger), sees first tokens and ends in the token stream, and in
+between works off the backlog and lets contexts grow by the same latency model that the instance
+plans by. Nothing is counted per token. A report corrects it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fairlead import latency
 from fairlead.fleet.lengths import OutputLengths
@@ -22,10 +23,17 @@ CHUNK_TOKENS = 2048
 NOT_PENDING = (0, 0.0)
 
 
-class Shadow:
-    """An `InstanceView`. `advance` it to the present before anyone looks."""
+class Present:
+    """The time of the event that the fleet handles now; its shadows look at it when asked."""
 
-    def __init__(self, spec: InstanceSpec, lengths: OutputLengths, now: float) -> None:
+    def __init__(self, now: float = float("-inf")) -> None:
+        self.now = now
+
+
+class Shadow:
+    """An `InstanceView`. It catches up with the present when somebody looks."""
+
+    def __init__(self, spec: InstanceSpec, lengths: OutputLengths, present: Present) -> None:
         self.spec = spec
         self.id: InstanceId = spec.id
         self.pool = spec.pool
@@ -34,13 +42,19 @@ class Shadow:
         self.total_blocks = spec.n_blocks
         self.latency: LatencyModel = latency.from_coefficients(spec.latency)
         self.slowdown = 1.0
-        self.draining = False
-        """It said that it takes nothing new."""
+        self.running = 0
+        self.waiting = 0
+        self.has_room = spec.max_waiting > 0
+        """Whether the instance would take one more into its queue."""
         self.report: Report | None = None
-        self.context_tokens = 0
-        """Context of the decoding requests."""
+        self.attempts: dict[RequestId, int] = {}
+        """The ledger: what is here, with the attempt that counts."""
         self._lengths = lengths
-        self._now = now
+        self._present = present
+        self._now = present.now
+        self._draining = False
+        self._context = 0.0
+        """Context tokens of the decoding requests."""
         self._backlog_tokens = 0.0
         self._rate_per_s: float | None = None
         """Prefill tokens worked off a second at the present batch; None: to be priced again."""
@@ -49,7 +63,7 @@ class Shadow:
         """Requests whose first token from here is still to come: the tokens to compute, and when
         that first token is due (infinity: nothing is promised)."""
         self._decoding: dict[RequestId, None] = {}
-        self._decode_prices: dict[int, tuple[int, float]] = {}
+        self._decode_prices: dict[int, tuple[float, float]] = {}
         """By batch: the context it was priced at, and the price."""
         self._answer: tuple[RequestId, float] | None = None
         """The last predicted first token, until anything changes."""
@@ -59,28 +73,24 @@ class Shadow:
     # ---------------------------------------------------------------- the view
 
     @property
-    def running(self) -> int:
-        return len(self._decoding)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._pending)
-
-    @property
     def queued_tokens(self) -> int:
+        self._advance()
         return int(self._backlog_tokens)
 
     @property
+    def context_tokens(self) -> int:
+        self._advance()
+        return int(self._context)
+
+    @property
     def available_blocks(self) -> int:
+        self._advance()
         free = self._free_tokens - self._backlog_tokens
         return max(int(free // self.spec.block_tokens), 0)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the instance would take one more into its queue."""
-        return not self.draining and len(self._pending) < self.spec.max_waiting
-
     def cached_tokens(self, request: RequestView) -> int:
+        if not request.block_hashes:
+            return 0
         found = 0
         for name in request.block_hashes:
             if name not in self._prefixes:
@@ -89,6 +99,7 @@ class Shadow:
         return min(found * self.spec.block_tokens, max(request.prompt_tokens - 1, 0))
 
     def predicted_ttft_s(self, request: RequestView) -> float:
+        self._advance()
         # Admission and routing ask the same question within one decision.
         if self._answer is None or self._answer[0] != request.id:
             self._answer = (request.id, self._predict_ttft_s(request))
@@ -101,7 +112,8 @@ class Shadow:
         return max(steps_s, self._wait_for_memory_s(ahead + uncached, n_ahead + 1))
 
     def predicted_tpot_s(self, request: RequestView) -> float:
-        step_s = self._decode_step_s(len(self._decoding) + len(self._pending) + 1)
+        self._advance()
+        step_s = self._decode_step_s(self.running + self.waiting + 1)
         # Whatever prefill is queued is interleaved with its decoding.
         queued_s = self._backlog_tokens / self._prefill_rate_per_s()
         return step_s + queued_s / max(self._lengths.expected(request), 1.0)
@@ -112,88 +124,120 @@ class Shadow:
 
     # ---------------------------------------------------------------- what changes it
 
-    def advance(self, now: float) -> None:
-        """Works off the backlog until `now`."""
-        if now > self._now:
-            self._answer = None
-        if self._backlog_tokens > 0 and now > self._now:
-            done = (now - self._now) * self._prefill_rate_per_s()
-            # While something is pending, something is left to do for it.
-            least = float(len(self._pending))
-            self._backlog_tokens = max(self._backlog_tokens - done, least)
-        self._now = max(now, self._now)
-
-    def promise(self, request: RequestView, produced: int, now: float) -> None:
-        """A request was sent here."""
-        self.advance(now)
+    def _advance(self) -> None:
+        """Up to the present: the backlog is worked off, and the contexts have grown."""
+        elapsed_s = self._present.now - self._now
+        if elapsed_s <= 0:
+            return
         self._answer = None
+        if self._backlog_tokens > 0:
+            done = elapsed_s * self._prefill_rate_per_s()
+            # While something is pending, something is left to do for it.
+            self._backlog_tokens = max(self._backlog_tokens - done, float(self.waiting))
+        if self.running:
+            grown = self.running * elapsed_s / self._decode_step_s(self.running)
+            self._context += grown
+            self._free_tokens -= grown
+        self._now = self._present.now
+
+    def drain(self) -> None:
+        """It said that it takes nothing new."""
+        self._draining = True
+        self._count()
+
+    def promise(self, request: RequestView, attempt: int, produced: int) -> None:
+        """A request was sent here."""
+        self._advance()
         tokens = request.prompt_tokens + produced - self.cached_tokens(request)
         # One that is mid-stream goes before all that have not begun.
-        due_s = now if produced else self._due_s(request)
+        due_s = self._now if produced else self._due_s(request)
+        self.attempts[request.id] = attempt
         self._pending[request.id] = (tokens, due_s)
         self._backlog_tokens += tokens
-        for name in request.block_hashes:
-            self._prefixes[name] = None
-        while len(self._prefixes) > 2 * self.spec.n_blocks:
-            del self._prefixes[next(iter(self._prefixes))]
+        self._count()
+        if request.block_hashes:
+            self._expect(request.block_hashes)
 
-    def produced(self, request: RequestId, n: int, context_tokens: int, now: float) -> None:
-        """`n` tokens of a request came from here; its context is now `context_tokens`."""
-        self._answer = None
+    def _expect(self, names: Iterable[BlockHash]) -> None:
+        """These prefix blocks are about to be here."""
+        prefixes = self._prefixes
+        prefixes.update(dict.fromkeys(names))
+        while len(prefixes) > 2 * self.spec.n_blocks:
+            del prefixes[next(iter(prefixes))]
+
+    def first_token(self, request: RequestId, context_tokens: int) -> None:
+        """A request decodes here, with this context; told again, nothing changes."""
         if request in self._decoding:
-            self.context_tokens += n
-            self._free_tokens -= n
             return
+        self._advance()
         tokens, _ = self._pending.pop(request, NOT_PENDING)
         self._decoding[request] = None
-        self.context_tokens += context_tokens
+        self._context += context_tokens
         self._free_tokens -= tokens
-        self._rate_per_s = None
+        self._count()
         self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
 
     def release(self, request: RequestId, context_tokens: int) -> None:
         """A request is no longer here."""
-        self._answer = None
+        self._advance()
+        del self.attempts[request]
+        self._take_out(request, context_tokens)
+
+    def _take_out(self, request: RequestId, context_tokens: int) -> None:
         if request in self._decoding:
             del self._decoding[request]
-            self.context_tokens -= context_tokens
-            self._free_tokens += context_tokens
-            self._rate_per_s = None
+            left = self._context - context_tokens if self._decoding else 0.0
+            # What is left of an estimate is not less than nothing.
+            self._free_tokens += self._context - max(left, 0.0)
+            self._context = max(left, 0.0)
         else:
             tokens, _ = self._pending.pop(request, NOT_PENDING)
             self._backlog_tokens -= min(tokens, self._backlog_tokens)
+        self._count()
 
     def preempted(self, request: RequestId, context_tokens: int) -> None:
         """A request lost its KV and must be computed again."""
         if request in self._decoding:
-            self.release(request, context_tokens)
-            self._answer = None
+            self._advance()
+            self._take_out(request, context_tokens)
             self._pending[request] = (context_tokens, self._now)
             self._backlog_tokens += context_tokens
+            self._count()
 
-    def correct(self, report: Report, now: float) -> None:
-        """Replaces the estimate by a report, beside what was sent and the report does not know."""
-        self.report = report
-        self.slowdown = report.slowdown
+    def _count(self) -> None:
+        """Something came, went, or changed places."""
+        self.running = len(self._decoding)
+        self.waiting = len(self._pending)
+        self.has_room = self.waiting < self.spec.max_waiting and not self._draining
         self._answer = None
-        self._decode_prices.clear()
-        known = dict(report.requests)
-        unseen = sum(tokens for id, (tokens, _) in self._pending.items() if id not in known)
+        self._rate_per_s = None
+
+    def correct(self, report: Report, inside: Mapping[RequestId, int]) -> None:
+        """Replaces the estimate by a report, beside what was sent and the report does not know.
+
+        `inside` are the report's requests with their attempts."""
+        self.report = report
+        if report.slowdown != self.slowdown:
+            self.slowdown = report.slowdown
+            self._decode_prices.clear()
+        pending = self._pending
+        unseen = sum(tokens for id, (tokens, _) in pending.items() if id not in inside)
         self._backlog_tokens = float(report.queued_tokens + unseen)
         self._free_tokens = float(
             (report.free_blocks + report.cached_blocks) * self.spec.block_tokens
         )
-        self._rate_per_s = None
+        self._context = float(report.context_tokens) if self._decoding else 0.0
+        self._answer = self._rate_per_s = None
         for name in report.stored:
             self._prefixes[name] = None
         for name in report.evicted:
             self._prefixes.pop(name, None)
-        self._now = now
+        self._now = self._present.now
 
     # ---------------------------------------------------------------- the queue
 
     def _pending_tokens(self) -> int:
-        return sum(tokens for tokens, _ in self._pending.values())
+        return sum(tokens for tokens, _ in self._pending.values()) if self._pending else 0
 
     def _due_s(self, request: RequestView) -> float:
         """When the first token must come, on the gateway's clock."""
@@ -204,7 +248,7 @@ class Shadow:
     def _ahead(self, request: RequestView) -> tuple[int, float]:
         """Requests, and their tokens, that will be computed before this one if it came now."""
         if not self.spec.urgent_first or not self._pending:
-            return len(self._pending), self._backlog_tokens
+            return self.waiting, self._backlog_tokens
         mine_s = self._due_s(request)
         ahead = [tokens for tokens, due_s in self._pending.values() if self._now <= due_s <= mine_s]
         worked_off = self._pending_tokens() - self._backlog_tokens
@@ -215,10 +259,10 @@ class Shadow:
     def _decode_step_s(self, batch: int) -> float:
         """A decode step of this batch; its price is kept while the context stays within 1 %."""
         batch = min(batch, self.spec.max_sequences)
-        context = self.context_tokens
+        context = self._context
         kept = self._decode_prices.get(batch)
         if kept is None or abs(kept[0] - context) > 0.01 * context:
-            shape = StepShape(decodes=batch, decode_context=context, sampled=batch)
+            shape = StepShape(batch, int(context), 0, 0.0, 0, batch)
             kept = (context, self.latency.step_s(shape) * self.slowdown)
             self._decode_prices[batch] = kept
         return kept[1]
@@ -229,15 +273,8 @@ class Shadow:
         return self._rate_per_s
 
     def _prefill_step_s(self, tokens: int, start: int) -> float:
-        batch = len(self._decoding)
-        shape = StepShape(
-            decodes=batch,
-            decode_context=self.context_tokens,
-            prefill_tokens=tokens,
-            prefill_pairs=tokens * (start + tokens / 2),
-            longest=start + tokens,
-            sampled=batch + 1,
-        )
+        batch, pairs = self.running, tokens * (start + tokens / 2)
+        shape = StepShape(batch, int(self._context), tokens, pairs, start + tokens, batch + 1)
         return self.latency.step_s(shape) * self.slowdown
 
     def _prefill_s(self, work: float, own: int, end: int) -> float:
@@ -251,27 +288,25 @@ class Shadow:
 
     def _wait_for_memory_s(self, needed: float, seats: int) -> float:
         """Time until those who run have made room for `needed` tokens in so many `seats`."""
-        lifetime_s = max(self._lengths.mean, 1.0) * self._decode_step_s(len(self._decoding))
-        wait_s = 0.0
         missing = needed - self._free_tokens
-        if missing > 0 and self.context_tokens > 0:
+        seats_missing = self.running + seats - self.spec.max_sequences
+        if missing <= 0 and seats_missing <= 0:
+            return 0.0
+        lifetime_s = max(self._lengths.mean, 1.0) * self._decode_step_s(self.running)
+        wait_s = max(seats_missing / self.spec.max_sequences, 0.0) * lifetime_s
+        if missing > 0 and self._context > 0:
             # All of the context turns over once in a lifetime.
-            wait_s = missing / self.context_tokens * lifetime_s
-        seats_missing = len(self._decoding) + seats - self.spec.max_sequences
-        if seats_missing > 0:
-            wait_s = max(wait_s, seats_missing / self.spec.max_sequences * lifetime_s)
+            wait_s = max(wait_s, missing / self._context * lifetime_s)
         return wait_s
 
     def backlog_s(self) -> float:
         """Time to work off what is queued."""
+        self._advance()
         return self._backlog_tokens / self._prefill_rate_per_s()
 
     def held(self) -> list[RequestId]:
         """Requests that are here, those without a first token first."""
         return [*self._pending, *self._decoding]
-
-    def holds(self, request: RequestId) -> bool:
-        return request in self._pending or request in self._decoding
 
     def check_invariants(self, requests: Mapping[RequestId, Tracked]) -> None:
         """The ledger holds exactly what the fleet believes to be here."""
@@ -280,6 +315,7 @@ class Shadow:
         for id in here:
             assert id in requests, f"{self.id} holds {id}, which has ended"
             assert requests[id].instance == self.id, f"{self.id} holds {requests[id]!r}"
-        context = sum(requests[id].context_tokens for id in self._decoding)
-        assert context == self.context_tokens, f"{self.id}: {context} != {self.context_tokens}"
+            assert requests[id].attempt == self.attempts[id], f"{self.id}: {requests[id]!r}"
+        assert set(here) == set(self.attempts), f"{self.id}: the ledger is not what is here"
         assert self._backlog_tokens >= 0
+        assert self._context >= 0

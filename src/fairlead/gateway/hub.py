@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import cast
 
+import msgspec
+
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.served import ServedModel
@@ -269,7 +271,7 @@ class WorkerLink(asyncio.Protocol):
         # Ping. Taking the time of receipt instead would date a report that waited in a busy
         # socket later than dispatches which it cannot show.
         as_of_s = min(message.report.as_of_s, self.heard_s)
-        report = dataclasses.replace(message.report, instance=self._name, as_of_s=as_of_s)
+        report = msgspec.structs.replace(message.report, instance=self._name, as_of_s=as_of_s)
         self._driver.handle(Reported(report))
 
     def _rejected(self, message: wire.Rejected) -> None:

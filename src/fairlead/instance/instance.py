@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from fairlead.instance.planner import Planner
+from fairlead.instance.planner import Planned, Planner
 from fairlead.instance.sequence import Sequence
-from fairlead.latency.model import LatencyModel, StepShape
+from fairlead.latency.model import LatencyModel
 from fairlead.memory import next_hash, root_hash
 from fairlead.model import (
     BlockHash,
@@ -31,6 +31,7 @@ from fairlead.model import (
     RowKind,
     Step,
     StepResult,
+    StepShape,
     Tokens,
 )
 from fairlead.policies.batching import Batching
@@ -51,9 +52,10 @@ class Exported:
 
 @dataclass(slots=True)
 class _Run:
-    """The step that was handed out: its rows with their sequences, and how much of it is left."""
+    """The step that was handed out, and how much of it is left."""
 
-    rows: list[tuple[Row, Sequence]]
+    rows: Planned
+    """Of the sequences that do not decode with the group."""
     left: int
     """Iterations not yet committed."""
     until_s: float | None
@@ -67,7 +69,9 @@ class Instance:
         self.latency = latency
         self._batching = batching
         self._planner = Planner(spec, batching, latency)
+        self._decoding = self._planner.decoding
         self._sequences: dict[RequestId, Sequence] = {}
+        self._attempts: dict[RequestId, int] = {}
         self._run: _Run | None = None
         self._disturbed = True
         """Something happened since the last plan that the policy must be asked about."""
@@ -84,6 +88,11 @@ class Instance:
     def sequences(self) -> Mapping[RequestId, Sequence]:
         """Everything inside, waiting or running."""
         return self._sequences
+
+    @property
+    def would_admit(self) -> bool:
+        """False where no newcomer could enter now, so that none needs to disturb a run."""
+        return self._planner.n_running < self.spec.max_sequences
 
     @property
     def planner(self) -> Planner:
@@ -110,8 +119,8 @@ class Instance:
             return why
         self._arrivals += 1
         sequence = Sequence(request, attempt, produced, self._arrivals)
-        self._sequences[sequence.id] = sequence
-        self._planner.waiting.append(sequence)
+        self._keep(sequence)
+        self._planner.wait(sequence)
         self._prompt_tokens += sequence.prompt_tokens
         self._disturbed = True
         return None
@@ -158,7 +167,7 @@ class Instance:
         if not self._planner.adopt(sequence, exported.n_computed):
             return RefuseWhy.QUEUE_FULL
         self._arrivals += 1
-        self._sequences[sequence.id] = sequence
+        self._keep(sequence)
         self._disturbed = True
         return None
 
@@ -172,9 +181,13 @@ class Instance:
             return RefuseWhy.QUEUE_FULL
         return None
 
+    def _keep(self, sequence: Sequence) -> None:
+        self._sequences[sequence.id] = sequence
+        self._attempts[sequence.id] = sequence.attempt
+
     def _remove(self, sequence: Sequence) -> None:
         self._planner.leave(sequence)
-        del self._sequences[sequence.id]
+        del self._sequences[sequence.id], self._attempts[sequence.id]
         self._disturbed = True
 
     # ---------------------------------------------------------------- steps
@@ -187,44 +200,58 @@ class Instance:
         """
         run = self._run
         if run is not None and run.left > 0 and not self._is_due(run, now):
-            self._advance(run)
+            self._decoding.hold(1)
             return self._step(run, now)
         self._disturbed = False
         rows, preempted = self._planner.plan(now)
         for victim in preempted:
             self._preemptions += 1
+            self._tell_rest(victim)
             self._events.append(Preempted(self.spec.id, victim.id, victim.attempt))
-        if not rows:
-            assert not self._planner.running, f"nothing to run for {self._planner.running}"
+        if not rows and not len(self._decoding):
+            assert not self._planner.n_running, f"nothing to run for {self._planner.running}"
             self._run = self._since_s = None
             return None
         horizon_s = self._batching.horizon_s
         until_s = None if horizon_s is None else now + horizon_s
-        self._run = _Run(rows, self._iterations(rows), until_s)
+        # A run needs everybody to decode; anything else is decided step by step.
+        alone = not rows and not self._planner.catching_up
+        self._run = _Run(rows, self._planner.iterations_left() if alone else 1, until_s)
         return self._step(self._run, now)
 
     def commit(self, step: Step, result: StepResult, now: float) -> list[InstanceEvent]:
         """Takes in what the last planned step brought, and returns what others must hear.
 
-        Sequences that left in the meantime are passed over.
+        Sequences that left in the meantime are passed over. Of tokens that have no values (see
+        `StepResult.tokens`) only a sequence's first and its last ones are told.
         """
         run = self._run
         assert run is not None, "commit without plan"
-        assert 1 <= result.n_done <= run.left, f"{result.n_done} of {run.left} iterations done"
-        alive = [
-            (row, sequence)
-            for row, sequence in run.rows
-            if self._sequences.get(row.request) is sequence
-        ]
-        produced = self._take_tokens(alive, result, now)
-        self._settle_blocks(alive, result.n_done)
-        run.left -= result.n_done
-        self._keep_time(step, result.n_done, now)
+        n = result.n_done
+        assert 1 <= n <= run.left, f"{n} of {run.left} iterations done"
+        produced: list[Produced] = []
+        if result.tokens is None:
+            self._advance(n, now)
+        else:
+            self._take_tokens(result.tokens, n, produced, now)
+        self._catch_up(run, result.tokens, produced, now)
+        run.left -= n
+        self._keep_time(step, n, now)
+        finished = self._finish(run, result.stopped, produced)
         events, self._events = self._events, []
         if produced:
             events.append(Tokens(self.spec.id, produced))
-        events += self._finish(alive, result)
+        events += finished
         return events
+
+    def tell(self) -> Tokens | None:
+        """All tokens that others have not heard of yet; None where there are none."""
+        rows = [
+            self._telling(sequence)
+            for sequence in self._sequences.values()
+            if sequence.n_told < sequence.n_produced
+        ]
+        return Tokens(self.spec.id, rows) if rows else None
 
     def report(self, now: float, *, whole_cache: bool = False) -> Report:
         """A picture of the instance; its cache changes are told once and then forgotten.
@@ -240,12 +267,11 @@ class Instance:
             as_of_s=now,
             free_blocks=planner.pool.n_free,
             cached_blocks=planner.pool.n_cached,
-            running=len(planner.running),
+            running=planner.n_running,
             waiting=planner.n_waiting,
-            queued_tokens=sum(planner.uncached_tokens(s) for s in planner.waiting)
-            + sum(s.n_uncomputed for s in planner.running if s.n_uncomputed > 1),
-            context_tokens=sum(s.n_computed for s in planner.running),
-            requests=tuple((s.id, s.attempt) for s in self._sequences.values()),
+            queued_tokens=planner.queued_tokens(),
+            context_tokens=planner.held_tokens(),
+            requests=tuple(self._attempts.items()),
             stored=stored,
             evicted=evicted,
             slowdown=planner.slowdown,
@@ -255,51 +281,121 @@ class Instance:
             hit_tokens=planner.hit_tokens,
         )
 
-    def shape(self, step: Step) -> StepShape:
-        """What a step's duration depends on, for whoever prices it."""
-        return StepShape.of(step.rows)
+    def check_invariants(self) -> None:
+        """Every block is held by somebody, or by nobody, and the group's counts are right."""
+        planner = self._planner
+        for sequence in planner.running:
+            assert sequence.held_blocks * self.spec.block_tokens >= sequence.n_computed
+        planner.pool.check_invariants(planner.held())
+        self._decoding.check_invariants()
 
     # ---------------------------------------------------------------- the parts of a step
 
     def _is_due(self, run: _Run, now: float) -> bool:
         return self._disturbed or (run.until_s is not None and now >= run.until_s)
 
-    def _iterations(self, rows: list[tuple[Row, Sequence]]) -> int:
-        """A run needs every running sequence to decode; anything else is decided step by step."""
-        if len(rows) < len(self._planner.running):
-            return 1
-        if any(row.kind is not RowKind.DECODE for row, _ in rows):
-            return 1
-        return self._planner.iterations([sequence for _, sequence in rows])
-
-    def _advance(self, run: _Run) -> None:
-        """Moves the rows of a run to where its sequences are now, and holds their next block."""
-        rows = []
-        for row, sequence in run.rows:
-            self._planner.hold_for_run(sequence, sequence.n_computed + 1)
-            rows.append((Row(row.request, row.kind, sequence.n_computed, 1, True), sequence))
-        run.rows = rows
-
     def _step(self, run: _Run, now: float) -> Step:
-        self._since_s = now if self._since_s is None else self._since_s
-        return Step(tuple(row for row, _ in run.rows), run.left, run.until_s)
+        if self._since_s is None:
+            self._since_s = now
+        shape = self._shape(run.rows)
+        first_s = self.latency.step_s(shape)
+        growth_s = self.latency.growth_s(shape) if run.left > 1 else 0.0
+        apart = [row for row, _ in run.rows]
+        return Step(shape, self._decodes, apart, first_s, growth_s, run.left, run.until_s)
+
+    def _shape(self, rows: Planned) -> StepShape:
+        """`StepShape.of` all rows, without making those of the group."""
+        group = self._decoding
+        n = len(group)
+        if not rows:
+            return StepShape(n, group.n_computed + n, 0, 0.0, 0, n)
+        own = StepShape.of(row for row, _ in rows)
+        context = own.decode_context + group.n_computed + n
+        longest = max(own.longest, group.longest + 1) if n else own.longest
+        return StepShape(
+            own.decodes + n,
+            context,
+            own.prefill_tokens,
+            own.prefill_pairs,
+            longest,
+            own.sampled + n,
+        )
+
+    def _decodes(self) -> list[Row]:
+        return [
+            Row(sequence.id, RowKind.DECODE, sequence.n_computed, 1, True)
+            for sequence in self._decoding.members
+        ]
+
+    def _advance(self, n: int, now: float) -> None:
+        """`n` iterations of the group, whose tokens nobody knows."""
+        if n > 1:
+            self._decoding.hold(n)
+        self._decoding.advance(n, now)
 
     def _take_tokens(
-        self, alive: list[tuple[Row, Sequence]], result: StepResult, now: float
-    ) -> list[Produced]:
-        produced = []
-        for row, sequence in alive:
+        self, tokens: Mapping[RequestId, Seq[int]], n: int, produced: list[Produced], now: float
+    ) -> None:
+        """`n` iterations of the group, one after the other: each fills blocks, which may be named
+        after what is in them, before the next takes new ones."""
+        group = self._decoding
+        for i in range(n):
+            if i > 0:
+                group.hold(1)
+            group.advance(1, now)
+            for sequence in group.members:
+                sequence.token_ids.append(tokens[sequence.id][i])
+                if sequence.n_computed % self.spec.block_tokens == 0:
+                    self._publish(sequence, sequence.n_computed)
+        for sequence in group.members:
+            new = tokens[sequence.id]
+            assert len(new) == n, f"{len(new)} tokens for {n} iterations of {sequence!r}"
+            produced.append(Produced(sequence.id, sequence.attempt, sequence.n_told, new))
+            sequence.n_told += n
+
+    def _catch_up(
+        self,
+        run: _Run,
+        tokens: Mapping[RequestId, Seq[int]] | None,
+        produced: list[Produced],
+        now: float,
+    ) -> None:
+        """The rows beside the group: chunks of prompts, and first tokens."""
+        for row, sequence in run.rows:
+            if self._sequences.get(row.request) is not sequence:
+                continue
+            sequence.n_computed = row.start + row.n
+            self._publish(sequence, sequence.n_computed)
             if not row.samples:
                 continue
-            tokens = result.tokens[row.request]
-            assert len(tokens) == result.n_done, f"{len(tokens)} tokens for {sequence!r}"
-            produced.append(Produced(row.request, sequence.attempt, sequence.n_produced, tokens))
-            sequence.token_ids += tokens
-            sequence.n_known += len(tokens)
-            sequence.n_produced += len(tokens)
+            sequence.n_known += 1
+            sequence.last_token_s = now
             if sequence.first_token_s is None:
                 sequence.first_token_s = now
-        return produced
+            new: Seq[int] = range(1)
+            if tokens is not None:
+                new = tokens[row.request]
+                assert len(new) == 1, f"{len(new)} tokens for one row of {sequence!r}"
+                sequence.token_ids += new
+            else:
+                self._tell_rest(sequence, produced)
+                continue
+            produced.append(Produced(sequence.id, sequence.attempt, sequence.n_told, new))
+            sequence.n_told += 1
+
+    def _telling(self, sequence: Sequence) -> Produced:
+        """The tokens of a sequence that others have not heard of; they have no values."""
+        told, sequence.n_told = sequence.n_told, sequence.n_produced
+        return Produced(sequence.id, sequence.attempt, told, range(sequence.n_told - told))
+
+    def _tell_rest(self, sequence: Sequence, rows: list[Produced] | None = None) -> None:
+        if sequence.n_told == sequence.n_produced:
+            return
+        row = self._telling(sequence)
+        if rows is None:
+            self._events.append(Tokens(self.spec.id, [row]))
+        else:
+            rows.append(row)
 
     def _keep_time(self, step: Step, n_done: int, now: float) -> None:
         """Learns how the engine keeps up with its latency model."""
@@ -307,35 +403,12 @@ class Instance:
         measured_s = now - self._since_s
         self._busy_s += measured_s
         self._since_s = now
-        shape = self.shape(step)
-        if n_done == 1:
-            predicted_s = self.latency.step_s(shape)
-        else:
-            predicted_s = self.latency.run_s(shape, n_done)
-        self._planner.pace.add(measured_s, predicted_s)
-
-    def _settle_blocks(self, alive: list[tuple[Row, Sequence]], n_done: int) -> None:
-        """Names the blocks that were filled, and holds those that iterations after the first
-        needed, in the order in which single iterations would have done it."""
-        width = self.spec.block_tokens
-        boundaries: list[tuple[int, bool, int, int]] = []
-        for i, (row, sequence) in enumerate(alive):
-            after_first = row.start + row.n
-            self._publish(sequence, after_first)
-            sequence.n_computed = last = after_first + n_done - 1
-            for full in range(-(-after_first // width) * width, last + 1, width):
-                boundaries.append((full - after_first, True, i, full))
-                if full < last:
-                    boundaries.append((full + 1 - after_first, False, i, full + 1))
-        for _, is_full, i, n_tokens in sorted(boundaries):
-            if is_full:
-                self._publish(alive[i][1], n_tokens)
-            else:
-                self._planner.hold_for_run(alive[i][1], n_tokens)
+        self._planner.pace.add(measured_s, step.seconds(n_done))
 
     def _publish(self, sequence: Sequence, n_tokens: int) -> None:
         """Makes the full blocks among the first `n_tokens` findable, as far as they have names."""
-        for i in range(sequence.n_published, n_tokens // self.spec.block_tokens):
+        width = self.spec.block_tokens
+        for i in range(sequence.n_published, n_tokens // width):
             name = self._name(sequence, i)
             if name is None:
                 return
@@ -349,29 +422,39 @@ class Instance:
             if len(request.token_ids) != request.prompt_tokens:
                 return None
             parent = sequence.hashes[-1] if sequence.hashes else root_hash(request.cache_salt)
-            sequence.hashes.append(
-                next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
-            )
+            name = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
+            sequence.hashes = (*sequence.hashes, name)
         return sequence.hashes[i]
 
-    def _finish(self, alive: list[tuple[Row, Sequence]], result: StepResult) -> list[InstanceEvent]:
-        events: list[InstanceEvent] = []
-        for row, sequence in alive:
-            reason = result.stopped.get(row.request)
-            if reason is None and sequence.n_produced >= sequence.max_tokens:
-                reason = FinishReason.LENGTH
-            if reason is None or not row.samples:
-                continue
-            self._batching.admission.finished(sequence)
-            self._remove(sequence)
-            events.append(
-                Finished(
-                    self.spec.id,
-                    sequence.id,
-                    sequence.attempt,
-                    reason,
-                    sequence.cached_tokens,
-                    sequence.n_produced,
-                )
-            )
-        return events
+    def _finish(
+        self, run: _Run, stopped: Mapping[RequestId, FinishReason], produced: list[Produced]
+    ) -> list[InstanceEvent]:
+        """Who ended with this step: of itself, or at its `max_tokens`."""
+        ended = dict.fromkeys(self._decoding.at_limit(), FinishReason.LENGTH)
+        for row, sequence in run.rows:
+            if row.samples and self._sequences.get(row.request) is sequence:
+                if sequence.n_produced >= sequence.max_tokens:
+                    ended[sequence] = FinishReason.LENGTH
+                elif row.request in stopped:
+                    ended[sequence] = stopped[row.request]
+        for id, reason in stopped.items():
+            member = self._sequences.get(id)
+            if member is not None and member.decoding is not None:
+                ended[member] = reason
+        return [self._end(sequence, reason, produced) for sequence, reason in ended.items()]
+
+    def _end(
+        self, sequence: Sequence, reason: FinishReason, produced: list[Produced]
+    ) -> InstanceEvent:
+        self._tell_rest(sequence, produced)
+        n_produced = sequence.n_produced
+        self._batching.admission.finished(sequence)
+        self._remove(sequence)
+        return Finished(
+            self.spec.id,
+            sequence.id,
+            sequence.attempt,
+            reason,
+            sequence.cached_tokens,
+            n_produced,
+        )

@@ -2,19 +2,27 @@
 
 The batching policy answers the four questions; here they are put in the order of the vLLM V1
 scheduler. There are no phases: every sequence has known tokens of which some are computed, and a
-step lets it catch up.
+step lets it catch up. Those that have caught up decode together and are planned as a group; only
+where budget or memory do not suffice for everybody are they looked at one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
+from heapq import heapify, heappop, heappush
 
+from fairlead.instance.decoding import Decoding
 from fairlead.instance.pace import Slowdown
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.model import LatencyModel
 from fairlead.memory import BlockPool
 from fairlead.model import InstanceSpec, Row, RowKind
 from fairlead.policies.batching import Batching
+from fairlead.policies.batching.parts import Key
+
+Planned = list[tuple[Row, Sequence]]
+"""Rows of the sequences that were looked at one by one."""
 
 
 class Planner:
@@ -27,12 +35,40 @@ class Planner:
         self.n_blocks = spec.n_blocks
         self.block_tokens = spec.block_tokens
         self.max_sequences = spec.max_sequences
-        self.running: list[Sequence] = []
-        """In order of admission."""
-        self.waiting: list[Sequence] = []
+        self.decoding = Decoding(self.pool, spec.block_tokens)
+        self.catching_up: dict[Sequence, None] = {}
+        """Admitted, and not in the group."""
+        self.waiting: dict[Sequence, None] = {}
         self.pace = Slowdown()
         self.hit_tokens = 0
+        self._running: dict[Sequence, None] = {}
+        """In order of admission."""
         self._admissions = 0
+        self._line: list[tuple[Key, int, Sequence]] = []
+        """Heap of those that wait, where their keys do not change. Stale where they left."""
+        self._settled = batching.order.settled
+
+    # ---------------------------------------------------------------- the view
+
+    @property
+    def running(self) -> list[Sequence]:
+        return list(self._running)
+
+    @property
+    def prefilling(self) -> list[Sequence]:
+        return list(self.catching_up)
+
+    @property
+    def n_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def n_decoding(self) -> int:
+        return len(self.decoding)
+
+    @property
+    def decode_context(self) -> int:
+        return self.decoding.n_computed + len(self.decoding)
 
     @property
     def n_waiting(self) -> int:
@@ -46,27 +82,86 @@ class Planner:
     def available_blocks(self) -> int:
         return self.pool.n_available
 
-    def plan(self, now: float) -> tuple[list[tuple[Row, Sequence]], list[Sequence]]:
-        """The rows of the next step with their sequences, and whom it preempted.
+    def uncached_tokens(self, sequence: Sequence) -> int:
+        """Tokens a waiting sequence would have to compute if it entered now."""
+        return sequence.n_known - self._cached_blocks(sequence) * self.block_tokens
 
-        When it returns, every row's blocks are held.
+    # ---------------------------------------------------------------- the plan
+
+    def plan(self, now: float) -> tuple[Planned, list[Sequence]]:
+        """The rows of the next step beside the group's, and whom it preempted.
+
+        When it returns, the blocks of every row, and of the group's next iteration, are held.
         """
+        self._promote()
         budget = max(self.batching.budget.tokens(self, now), 1)
-        planned, preempted, left = self._plan_running(budget, now)
-        if not preempted:
-            self._admit(planned, left, now)
-        rows = [(self._row(sequence, n), sequence) for sequence, n in planned.items()]
-        # Decodes first: the executor treats them as one block.
-        rows.sort(key=lambda pair: pair[0].kind is not RowKind.DECODE)
-        return rows, preempted
-
-    def _plan_running(
-        self, budget: int, now: float
-    ) -> tuple[dict[Sequence, int], list[Sequence], int]:
-        order = self.batching.order
         planned: dict[Sequence, int] = {}
         preempted: list[Sequence] = []
-        for sequence in sorted(self.running, key=lambda s: order.running_key(s, self, now)):
+        if self._suffices(budget):
+            left = self._plan_everybody(planned, budget, now)
+        else:
+            left = self._plan_one_by_one(planned, preempted, budget, now)
+        if self.waiting and not preempted:
+            self._admit(planned, left, now)
+        rows = [(self._row(sequence, n), sequence) for sequence, n in planned.items()]
+        if len(rows) > 1:
+            # Decodes first: the executor treats them as one block.
+            rows.sort(key=lambda pair: pair[0].kind is not RowKind.DECODE)
+        return rows, preempted
+
+    def _promote(self) -> None:
+        """Those that have caught up decode with the others."""
+        if not self.catching_up:
+            return
+        for sequence in [s for s in self.catching_up if s.n_uncomputed == 1 and s.n_produced]:
+            del self.catching_up[sequence]
+            self.decoding.add(sequence)
+
+    def _suffices(self, budget: int) -> bool:
+        """Whether everybody who runs gets all they could use, or at least as much as their place
+        in the order gives them, without asking who comes first."""
+        group = self.decoding
+        left = budget - len(group)
+        if left < 0:
+            return False
+        blocks = group.fresh_blocks(1)
+        wanted = 0
+        for sequence in self.catching_up:
+            n = min(sequence.n_uncomputed, left)
+            wanted += sequence.n_uncomputed
+            blocks += max(self._missing(sequence, sequence.n_computed + n), 0)
+        if blocks > self.pool.n_available:
+            return False
+        if wanted <= left or not len(group) or self.batching.order.decodes_first:
+            return True
+        return min(s.admitted for s in self.catching_up) > group.last_admitted
+
+    def _plan_everybody(self, planned: dict[Sequence, int], budget: int, now: float) -> int:
+        """The group, then the others in their order while the budget lasts."""
+        self.decoding.hold(1)
+        budget -= len(self.decoding)
+        catching_up: Iterable[Sequence] = self.catching_up
+        if len(self.catching_up) > 1:
+            order = self.batching.order
+            catching_up = sorted(catching_up, key=lambda s: order.running_key(s, self, now))
+        for sequence in catching_up:
+            n = min(sequence.n_uncomputed, budget)
+            if n == 0:
+                break
+            held = self._hold(sequence, sequence.n_computed + n)
+            assert held, f"{sequence!r} was promised room"
+            planned[sequence] = n
+            budget -= n
+        return budget
+
+    def _plan_one_by_one(
+        self, planned: dict[Sequence, int], preempted: list[Sequence], budget: int, now: float
+    ) -> int:
+        for sequence in self.decoding.dissolve():
+            self.catching_up[sequence] = None
+        self.decoding.hold(1)
+        order = self.batching.order
+        for sequence in sorted(self._running, key=lambda s: order.running_key(s, self, now)):
             n = min(sequence.n_uncomputed, budget)
             if n == 0 or sequence.admitted == 0:
                 continue  # The budget is spent, or an earlier sequence preempted this one.
@@ -81,15 +176,15 @@ class Planner:
             if sequence.admitted:
                 planned[sequence] = n
                 budget -= n
-        return planned, preempted, budget
+        return budget
+
+    # ---------------------------------------------------------------- who enters
 
     def _admit(self, planned: dict[Sequence, int], budget: int, now: float) -> None:
-        if not self.waiting or budget < 1 or len(self.running) >= self.max_sequences:
+        if budget < 1 or len(self._running) >= self.max_sequences:
             return
-        order, admission = self.batching.order, self.batching.admission
-        for sequence in sorted(self.waiting, key=lambda s: order.waiting_key(s, self, now)):
-            if budget < 1 or len(self.running) >= self.max_sequences:
-                break
+        admission = self.batching.admission
+        for sequence in self._in_line(now):
             if not admission.admit(sequence, self, now):
                 break
             hits = self._cached_blocks(sequence)
@@ -101,56 +196,87 @@ class Planner:
             assert held, f"{sequence!r} fitted, and then did not"
             planned[sequence] = n
             budget -= n
+            if budget < 1 or len(self._running) >= self.max_sequences:
+                break
+
+    def _in_line(self, now: float) -> Iterator[Sequence]:
+        """Those that wait, first to last. Where time changes no key, a heap keeps them in line."""
+        order = self.batching.order
+        if not self._settled:
+            keyed = [(order.waiting_key(s, self, now), s.queued, s) for s in self.waiting]
+            heapify(keyed)
+            while keyed:
+                yield heappop(keyed)[2]
+            return
+        while self._line:
+            _, _, sequence = self._line[0]
+            if sequence in self.waiting:
+                yield sequence
+                if sequence in self.waiting:
+                    return  # It was not admitted, and so nobody behind it is asked.
+            heappop(self._line)
 
     def _cached_blocks(self, sequence: Sequence) -> int:
         """Full blocks found in the cache; at least one token is left to compute."""
+        if not sequence.hashes:
+            return 0
         most = (sequence.n_known - 1) // self.block_tokens
         return self.pool.match(sequence.hashes[:most])
 
-    def uncached_tokens(self, sequence: Sequence) -> int:
-        """Tokens a waiting sequence would have to compute if it entered now."""
-        return sequence.n_known - self._cached_blocks(sequence) * self.block_tokens
-
     def _fits(self, sequence: Sequence, hits: int, n: int) -> bool:
         fresh = -(-(hits * self.block_tokens + n) // self.block_tokens) - hits
-        idle = self.pool.n_idle(sequence.hashes[:hits])
+        idle = self.pool.n_idle(sequence.hashes[:hits]) if hits else 0
         return fresh + idle <= self.pool.n_available
 
     def _enter(self, sequence: Sequence, hits: int) -> None:
-        self.waiting.remove(sequence)
-        self.running.append(sequence)
+        del self.waiting[sequence]
+        self._run(sequence)
+        if hits:
+            sequence.blocks = self.pool.share(sequence.hashes[:hits])
+            sequence.n_computed = hits * self.block_tokens
+            sequence.n_published = hits
+            if sequence.n_preemptions == 0:
+                sequence.cached_tokens = min(sequence.n_computed, sequence.prompt_tokens)
+                self.hit_tokens += sequence.cached_tokens
+
+    def _run(self, sequence: Sequence) -> None:
+        self._running[sequence] = None
+        self.catching_up[sequence] = None
         self._admissions += 1
         sequence.admitted = self._admissions
-        sequence.blocks = self.pool.share(sequence.hashes[:hits])
-        sequence.n_computed = hits * self.block_tokens
-        sequence.n_published = hits
-        if sequence.n_preemptions == 0:
-            sequence.cached_tokens = min(sequence.n_computed, sequence.prompt_tokens)
-            self.hit_tokens += sequence.cached_tokens
+
+    # ---------------------------------------------------------------- blocks
+
+    def _missing(self, sequence: Sequence, n_tokens: int) -> int:
+        return -(-n_tokens // self.block_tokens) - sequence.held_blocks
 
     def _hold(self, sequence: Sequence, n_tokens: int) -> bool:
         """Makes the sequence hold blocks for `n_tokens`; False, and nothing changed, if none are
         left."""
-        missing = -(-n_tokens // self.block_tokens) - len(sequence.blocks)
+        missing = self._missing(sequence, n_tokens)
         if missing > self.pool.n_available:
             return False
         if missing > 0:
             sequence.blocks += self.pool.allocate(missing)
         return True
 
-    def hold_for_run(self, sequence: Sequence, n_tokens: int) -> None:
-        """As `plan` would have done for a later iteration of a run; the run's length promised that
-        there is room."""
-        held = self._hold(sequence, n_tokens)
-        assert held, f"a run was planned beyond memory: {sequence!r} for {n_tokens} tokens"
+    # ---------------------------------------------------------------- coming and going
+
+    def wait(self, sequence: Sequence) -> None:
+        """A sequence gets in line."""
+        self.waiting[sequence] = None
+        if self._settled:
+            key = self.batching.order.waiting_key(sequence, self, sequence.arrival_s)
+            heappush(self._line, (key, sequence.queued, sequence))
+            if len(self._line) > 2 * len(self.waiting) + 16:
+                self._line = [entry for entry in self._line if entry[2] in self.waiting]
+                heapify(self._line)
 
     def adopt(self, sequence: Sequence, n_computed: int) -> bool:
         """Admits a sequence whose first `n_computed` tokens arrive with their KV."""
-        if len(self.running) >= self.max_sequences or not self._hold(sequence, n_computed):
+        if len(self._running) >= self.max_sequences or not self._hold(sequence, n_computed):
             return False
-        self.running.append(sequence)
-        self._admissions += 1
-        sequence.admitted = self._admissions
+        self._run(sequence)
         sequence.n_computed = n_computed
         return True
 
@@ -158,48 +284,48 @@ class Planner:
         """Takes a running sequence's blocks; what it knows it computes again later."""
         self.leave(sequence)
         sequence.n_preemptions += 1
-        self.waiting.append(sequence)
+        self.wait(sequence)
 
     def leave(self, sequence: Sequence) -> None:
         """Removes a sequence, running or waiting, and gives back its blocks."""
-        if sequence.admitted:
-            self.running.remove(sequence)
+        if not sequence.admitted:
+            del self.waiting[sequence]
+            return
+        del self._running[sequence]
+        if sequence.decoding is not None:
+            self.decoding.remove(sequence)
         else:
-            self.waiting.remove(sequence)
+            del self.catching_up[sequence]
         self.pool.release(sequence.blocks)
         sequence.blocks = []
         sequence.n_computed = 0
         sequence.n_published = 0
         sequence.admitted = 0
 
-    def iterations(self, decoding: Seq[Sequence]) -> int:
-        """How many decode iterations these sequences can run in a row: until the first reaches
-        its `max_tokens`, or memory runs out. At least 1, whose blocks are held already."""
-        most = min(sequence.max_tokens - sequence.n_produced for sequence in decoding)
-        if self._fresh_blocks(decoding, most) <= self.pool.n_available:
-            return most
-        low, high = 1, most
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._fresh_blocks(decoding, middle) <= self.pool.n_available:
-                low = middle
-            else:
-                high = middle
-        return low
+    def iterations_left(self) -> int:
+        """How many decode iterations the group can run in a row."""
+        return self.decoding.iterations_left(self.pool.n_available)
 
-    def _fresh_blocks(self, decoding: Seq[Sequence], n: int) -> int:
-        width = self.block_tokens
-        return sum(
-            max(-(-(sequence.n_computed + n) // width) - len(sequence.blocks), 0)
-            for sequence in decoding
-        )
+    def queued_tokens(self) -> int:
+        """Known tokens that are not computed yet, of those who run and those who wait."""
+        waiting = sum(self.uncached_tokens(sequence) for sequence in self.waiting)
+        return waiting + sum(s.n_uncomputed for s in self.catching_up if s.n_uncomputed > 1)
+
+    def held_tokens(self) -> int:
+        """Tokens whose KV is held by those who run."""
+        return self.decoding.n_computed + sum(s.n_computed for s in self.catching_up)
+
+    def held(self) -> Seq[Seq[int]]:
+        """The blocks of everybody who holds any."""
+        return [sequence.blocks for sequence in self._running]
 
     def _row(self, sequence: Sequence, n: int) -> Row:
-        decodes = n == 1 and sequence.n_uncomputed == 1 and sequence.n_produced > 0
+        uncomputed = sequence.n_uncomputed
+        decodes = n == 1 and uncomputed == 1 and sequence.n_produced > 0
         return Row(
             sequence.id,
             RowKind.DECODE if decodes else RowKind.PREFILL,
             sequence.n_computed,
             n,
-            samples=sequence.n_computed + n == sequence.n_known,
+            n == uncomputed,
         )

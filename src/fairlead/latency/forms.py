@@ -16,14 +16,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
-from fairlead.latency.model import StepShape
-from fairlead.model import ConfigError
+from fairlead.model import ConfigError, StepShape
+from fairlead.model.step import iterations_within, series_s
 
 MAX_PREFILL_TOKENS = 1 << 20
 """What `prefill_within` answers at most, so that unlimited time has an answer."""
-
-MAX_ITERATIONS = 1 << 40
-"""What `iterations_within` answers at most; float seconds count single iterations up to there."""
 
 _CACHED_TOKENS = 8192
 """Step sizes whose matrix time is remembered: a bound on the cache, above any usual budget."""
@@ -66,13 +63,15 @@ class Linear:
             + self.prefill_s_per_pair * pairs
         )
 
+    def growth_s(self, shape: StepShape) -> float:
+        return self.decode_s_per_context_token * shape.decodes
+
     def run_s(self, shape: StepShape, n: int) -> float:
-        growth_s = self.decode_s_per_context_token * shape.decodes
-        return _run_s(_decode_only(self.step_s(shape), shape), growth_s, n)
+        return series_s(_decode_only(self.step_s(shape), shape), self.growth_s(shape), n)
 
     def iterations_within(self, shape: StepShape, seconds: float) -> int:
-        growth_s = self.decode_s_per_context_token * shape.decodes
-        return _iterations_within(_decode_only(self.step_s(shape), shape), growth_s, seconds)
+        first_s = _decode_only(self.step_s(shape), shape)
+        return iterations_within(first_s, self.growth_s(shape), seconds)
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
         def cost_s(n: int) -> float:
@@ -194,13 +193,15 @@ class ThirteenCoefficients:
             self._gemm_s[tokens] = gemm_s
         return gemm_s
 
+    def growth_s(self, shape: StepShape) -> float:
+        return self.decode_s_per_context_token * shape.decodes
+
     def run_s(self, shape: StepShape, n: int) -> float:
-        growth_s = self.decode_s_per_context_token * shape.decodes
-        return _run_s(_decode_only(self.step_s(shape), shape), growth_s, n)
+        return series_s(_decode_only(self.step_s(shape), shape), self.growth_s(shape), n)
 
     def iterations_within(self, shape: StepShape, seconds: float) -> int:
-        growth_s = self.decode_s_per_context_token * shape.decodes
-        return _iterations_within(_decode_only(self.step_s(shape), shape), growth_s, seconds)
+        first_s = _decode_only(self.step_s(shape), shape)
+        return iterations_within(first_s, self.growth_s(shape), seconds)
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
         def cost_s(n: int) -> float:
@@ -230,27 +231,6 @@ def p_norm(a: float, b: float, p: float) -> float:
 def _decode_only(first_s: float, shape: StepShape) -> float:
     assert not shape.prefill_tokens, f"only decode-only steps repeat, got {shape}"
     return first_s
-
-
-def _run_s(first_s: float, growth_s: float, n: int) -> float:
-    """Sum of `n` durations, the first `first_s`, each `growth_s` longer than the one before."""
-    return n * first_s + growth_s * (n * (n - 1) / 2)
-
-
-def _iterations_within(first_s: float, growth_s: float, seconds: float) -> int:
-    """The inverse of `_run_s`: the root of the quadratic, then set right where rounding hit."""
-    if not seconds >= first_s:
-        return 0
-    if _run_s(first_s, growth_s, MAX_ITERATIONS) <= seconds:
-        return MAX_ITERATIONS
-    half_s = first_s - growth_s / 2
-    # In this form of the root nothing cancels, and growth 0 gives the plain quotient.
-    n = int(2 * seconds / (half_s + math.sqrt(half_s * half_s + 2 * growth_s * seconds)))
-    while _run_s(first_s, growth_s, n + 1) <= seconds:
-        n += 1
-    while _run_s(first_s, growth_s, n) > seconds:
-        n -= 1
-    return n
 
 
 def _prefill_within(cost_s: Callable[[int], float], s_per_token: float, seconds: float) -> int:

@@ -1,7 +1,8 @@
 """Who holds which KV block: reference counts, prefix sharing, eviction.
 
 Method: vLLM's free-block queue (vllm/v1/core/kv_cache_utils.py) without its linked list: an
-insertion-ordered dict is the LRU order.
+insertion-ordered dict is the LRU order. Blocks without a name have one holder and nothing to
+remember, so they change hands by the slice.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ class BlockPool:
             raise ValueError(f"a pool needs at least 1 block, got {n_blocks}")
         self.n_blocks = n_blocks
         self._free = list(range(n_blocks - 1, -1, -1))
-        self._references = [0] * n_blocks
-        self._name: list[BlockHash | None] = [None] * n_blocks
+        self._name: dict[int, BlockHash] = {}
+        """Of blocks whose content can be found."""
         self._named: dict[BlockHash, int] = {}
+        self._holders: dict[int, int] = {}
+        """Of named blocks, the references to them; 0 where cached."""
         self._cached: dict[int, None] = {}
         """Cached blocks, the next to be evicted first."""
         self._changes: dict[BlockHash, bool] = {}
@@ -53,6 +56,8 @@ class BlockPool:
     def match(self, hashes: Sequence[BlockHash]) -> int:
         """How many leading blocks of `hashes` are here, used or cached."""
         named = self._named
+        if not named:
+            return 0
         for n, name in enumerate(hashes):
             if name not in named:
                 return n
@@ -61,25 +66,30 @@ class BlockPool:
     def n_idle(self, hashes: Sequence[BlockHash]) -> int:
         """How many of these blocks are here with nobody holding them: taking them by `share`
         costs as much memory as allocating."""
-        return sum(1 for name in hashes if self._references[self._named[name]] == 0)
+        holders, named = self._holders, self._named
+        return sum(1 for name in hashes if holders[named[name]] == 0)
 
     def share(self, hashes: Iterable[BlockHash]) -> list[int]:
         """Takes a reference on blocks that `match` found, and returns them in order."""
         blocks = [self._named[name] for name in hashes]
         for block in blocks:
-            if self._references[block] == 0:
+            if self._holders[block] == 0:
                 del self._cached[block]
-            self._references[block] += 1
+            self._holders[block] += 1
         return blocks
 
     def allocate(self, n: int) -> list[int]:
         """Hands out `n` blocks with no content; `n` must be at most `n_available`."""
-        assert n <= self.n_available, f"{n} blocks wanted, {self.n_available} available"
-        blocks = []
-        for _ in range(n):
-            block = self._free.pop() if self._free else self._evict()
-            self._references[block] = 1
-            blocks.append(block)
+        assert 0 <= n <= self.n_available, f"{n} blocks wanted, {self.n_available} available"
+        free = self._free
+        kept = len(free) - n
+        if kept >= 0:
+            blocks = free[kept:]
+            del free[kept:]
+        else:
+            blocks = free[:]
+            free.clear()
+            blocks += [self._evict() for _ in range(-kept)]
         return blocks
 
     def publish(self, block: int, name: BlockHash) -> None:
@@ -88,11 +98,11 @@ class BlockPool:
         Where another block already has the name it stays with that one: identical blocks computed
         at the same time are not merged.
         """
-        assert self._references[block] > 0, f"block {block} is not in use"
-        if name in self._named or self._name[block] is not None:
+        if name in self._named or block in self._name:
             return
         self._name[block] = name
         self._named[name] = block
+        self._holders[block] = 1
         self._changes[name] = True
 
     def release(self, blocks: Sequence[int]) -> None:
@@ -100,18 +110,25 @@ class BlockPool:
 
         The tail goes first, so that a deep suffix is evicted before the head that others share.
         """
+        if not self._name:
+            self._free += blocks[::-1]
+            assert len(self._free) <= self.n_blocks, "a block was released twice"
+            return
+        free, holders, cached = self._free, self._holders, self._cached
         for block in reversed(blocks):
-            count = self._references[block] - 1
-            assert count >= 0, f"block {block} was released twice"
-            self._references[block] = count
-            if count == 0:
-                if self._name[block] is None:
-                    self._free.append(block)
-                else:
-                    self._cached[block] = None
+            count = holders.get(block)
+            if count is None:
+                free.append(block)
+                continue
+            assert count > 0, f"block {block} was released twice"
+            holders[block] = count - 1
+            if count == 1:
+                cached[block] = None
 
     def drain_changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
         """Names that became findable, and names that were evicted, since the last call."""
+        if not self._changes:
+            return (), ()
         changes, self._changes = self._changes, {}
         return (
             tuple(name for name, came in changes.items() if came),
@@ -122,27 +139,35 @@ class BlockPool:
         """Every name that `match` would find."""
         return tuple(self._named)
 
-    def references(self, block: int) -> int:
-        return self._references[block]
-
     def _evict(self) -> int:
         block = next(iter(self._cached))
-        del self._cached[block]
-        name = self._name[block]
-        assert name is not None, f"cached block {block} has no name"
-        self._name[block] = None
+        del self._cached[block], self._holders[block]
+        name = self._name.pop(block)
         del self._named[name]
         self._changes[name] = False
         return block
 
-    def check_invariants(self) -> None:
-        """Blocks are conserved: invariant 3."""
+    def check_invariants(self, held: Iterable[Sequence[int]] | None = None) -> None:
+        """Blocks are conserved: invariant 3. `held`, where given, are the blocks of everybody who
+        holds any; then no block is lost, and none has a holder that nobody counted."""
         free, cached = set(self._free), set(self._cached)
-        used = {block for block in range(self.n_blocks) if self._references[block] > 0}
         assert len(free) == len(self._free), "a block is free twice"
         assert not free & cached, f"free and cached: {free & cached}"
-        assert not used & (free | cached), f"in use and free: {used & (free | cached)}"
-        assert len(free) + len(cached) + len(used) == self.n_blocks, "blocks were lost"
-        assert all(self._name[block] is not None for block in cached), "cached without a name"
-        assert all(self._name[block] is None for block in free), "free with a name"
+        assert free | cached <= set(range(self.n_blocks)), "a block from nowhere"
+        assert cached <= set(self._name), "cached without a name"
+        assert not free & set(self._name), "free with a name"
+        assert set(self._name) == set(self._holders)
+        assert {block for block, n in self._holders.items() if n == 0} == cached
         assert {self._name[block]: block for block in self._named.values()} == self._named
+        if held is None:
+            return
+        counted: dict[int, int] = {}
+        for blocks in held:
+            for block in blocks:
+                counted[block] = counted.get(block, 0) + 1
+        used = {
+            block: self._holders.get(block, 1)
+            for block in range(self.n_blocks)
+            if block not in free and block not in cached
+        }
+        assert counted == used, f"held {counted}, and the pool counts {used}"

@@ -42,7 +42,7 @@ from fairlead.model.ids import BlockHash, InstanceId, ProgramId, RequestId, Tena
 from fairlead.model.instance import InstanceSpec, Report, Role
 from fairlead.model.objective import BATCH, Objective
 from fairlead.model.request import GREEDY, FinishReason, Request, Sampling
-from fairlead.model.step import Row, RowKind, Step, StepResult
+from fairlead.model.step import Row, RowKind, Step, StepResult, StepShape
 from fairlead.model.views import InstanceView, RequestView, SequenceView
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "SequenceView",
     "Step",
     "StepResult",
+    "StepShape",
     "TenantId",
     "Tick",
     "TokenRow",

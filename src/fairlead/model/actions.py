@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from fairlead.model.events import CancelWhy, TokenRow
 from fairlead.model.ids import InstanceId, RequestId
@@ -51,8 +52,7 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True, gc=False):
     """Send a request to an instance; tokens it produced elsewhere go along as known tokens."""
 
     instance: InstanceId
@@ -64,15 +64,13 @@ class Dispatch:
     why: DispatchWhy
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True, gc=False):
     """Hand these rows to their clients: each token position once, in order."""
 
     rows: Sequence[TokenRow]
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(Struct, frozen=True, gc=False):
     """An accepted request has ended. Nothing about it follows."""
 
     request: RequestId
@@ -83,8 +81,7 @@ class Complete:
     cached_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True, gc=False):
     """The request is not served. No token of it was delivered, nothing about it follows."""
 
     request: RequestId
@@ -93,8 +90,7 @@ class Reject:
     """When the same request would probably be accepted; None where never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True, gc=False):
     """Stop an attempt on an instance and free its blocks."""
 
     instance: InstanceId

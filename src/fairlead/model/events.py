@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct
 
 from fairlead.model.ids import InstanceId, RequestId
 from fairlead.model.instance import InstanceSpec, Report
@@ -44,8 +45,7 @@ class TokenRow(Protocol):
     def token_ids(self) -> Sequence[int]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Produced:
+class Produced(Struct, frozen=True, gc=False):
     """A `TokenRow` and nothing more."""
 
     request: RequestId
@@ -54,27 +54,23 @@ class Produced:
     token_ids: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True, gc=False):
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True, gc=False):
     request: RequestId
     why: CancelWhy = CancelWhy.CLIENT_LEFT
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(Struct, frozen=True, gc=False):
     """What one step of one instance brought."""
 
     instance: InstanceId
     rows: Sequence[TokenRow]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True, gc=False):
     instance: InstanceId
     request: RequestId
     attempt: int
@@ -86,16 +82,14 @@ class Finished:
     can be lost without the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True, gc=False):
     instance: InstanceId
     request: RequestId
     attempt: int
     why: RefuseWhy
 
 
-@dataclass(frozen=True, slots=True)
-class Preempted:
+class Preempted(Struct, frozen=True, gc=False):
     """A sequence lost its KV to make room, and waits to be computed again."""
 
     instance: InstanceId
@@ -103,29 +97,24 @@ class Preempted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(Struct, frozen=True, gc=False):
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceUp:
+class InstanceUp(Struct, frozen=True, gc=False):
     spec: InstanceSpec
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceDown:
+class InstanceDown(Struct, frozen=True, gc=False):
     instance: InstanceId
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Draining:
+class Draining(Struct, frozen=True, gc=False):
     """The fleet is about to stop: nothing new enters, what is inside ends in peace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True, gc=False):
     """Time passed. Whoever drives the fleet sends one every second or so."""
 
 

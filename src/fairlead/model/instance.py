@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct
+
 from fairlead.model.ids import BlockHash, InstanceId, RequestId
 
 
@@ -43,8 +45,7 @@ class InstanceSpec:
     incarnation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True, gc=False):
     """An instance's picture of itself; replaces the shadow's estimate from `as_of_s` on."""
 
     instance: InstanceId

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from fairlead.model.ids import BlockHash, ProgramId, RequestId, TenantId
 from fairlead.model.objective import BATCH, Objective
@@ -38,8 +40,7 @@ class Sampling:
 GREEDY = Sampling(temperature=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, gc=False):
     """One continuation that a client asked for. An HTTP call with `n` choices is `n` requests
     that share their prompt blocks."""
 
@@ -59,11 +60,11 @@ class Request:
     expected_output_tokens: int | None = None
     """The client's own guess, a hint."""
     sampling: Sampling = GREEDY
-    token_ids: Sequence[int] = field(default=(), repr=False)
+    token_ids: Sequence[int] = ()
     """The prompt. Empty in a simulation, where only its length and its blocks are known."""
-    block_hashes: tuple[BlockHash, ...] = field(default=(), repr=False)
+    block_hashes: tuple[BlockHash, ...] = ()
     """Salted chain hashes of the prompt's full blocks, first to last."""
-    cache_salt: bytes = field(default=b"", repr=False)
+    cache_salt: bytes = b""
     """What the hashes are salted with: the tenant, unless it shares its cache."""
 
 

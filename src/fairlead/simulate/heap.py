@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Any
+
+MESSAGE, STEP, REPORT, ARRIVAL, TICK, FAULT = range(6)
+"""Ranks of what falls on one instant: the smaller goes first."""
 
 
 class Heap:
@@ -11,18 +15,25 @@ class Heap:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
         self._counter = 0
 
-    def at(self, time_s: float, rank: int, call: Callable[[], None]) -> None:
-        """Has `call` happen at `time_s`, or now if that is past. The smaller rank goes first."""
+    def at(self, time_s: float, rank: int, call: Callable[[Any], None], argument: Any) -> None:
+        """Has `call(argument)` happen at `time_s`, or now if that is past."""
         self._counter += 1
-        heapq.heappush(self._heap, (max(time_s, self.now), rank, self._counter, call))
+        if time_s < self.now:
+            time_s = self.now
+        heapq.heappush(self._heap, (time_s, rank, self._counter, call, argument))
 
     def __len__(self) -> int:
         return len(self._heap)
 
+    @property
+    def n_events(self) -> int:
+        """Calls that were ever asked for."""
+        return self._counter
+
     def run_next(self) -> None:
         """Moves the clock to the next call, and makes it."""
-        self.now, _, _, call = heapq.heappop(self._heap)
-        call()
+        self.now, _, _, call, argument = heapq.heappop(self._heap)
+        call(argument)

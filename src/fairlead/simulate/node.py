@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
 
 from fairlead.instance import Instance
 from fairlead.model import (
-    Action,
     Cancel,
     Dispatch,
     Event,
@@ -17,10 +17,10 @@ from fairlead.model import (
     Step,
     StepResult,
 )
-from fairlead.simulate.heap import Heap
+from fairlead.simulate.heap import STEP, Heap
+from fairlead.workload.percentiles import Histogram
 
-MESSAGE, STEP, REPORT, ARRIVAL, TICK = range(5)
-"""Ranks of events that fall on one instant."""
+NOBODY: Mapping[RequestId, FinishReason] = {}
 
 
 class Node:
@@ -32,88 +32,131 @@ class Node:
         heap: Heap,
         lengths: Mapping[RequestId, int],
         tell: Callable[[Event], None],
+        gaps: Histogram,
+        *,
+        single_steps: bool = False,
     ) -> None:
-        """`lengths` are the true output lengths; `tell` takes what the fleet is to hear, now."""
+        """`lengths` are the true output lengths, `tell` takes what the fleet is to hear, `gaps`
+        counts the times between tokens. With `single_steps` every iteration is an event, and every
+        token is told at once: slow, and the reference for what runs of iterations must equal."""
         self.instance = instance
         self._heap = heap
         self._lengths = lengths
         self._tell = tell
+        self._gaps = gaps
+        self._single_steps = single_steps
+        self._decoding = instance.planner.decoding
         self._step: Step | None = None
         self._started_s = 0.0
         self._planned_end = 0
         """Counts the ends that were planned; only the latest counts."""
         self._n = 1
         """Iterations the step under way will have when it ends."""
+        self._ends: list[tuple[int, RequestId]] = []
+        """Heap: the iteration in which a decoding sequence says its last token. Stale where it was
+        preempted or aborted."""
 
-    def receive(self, action: Action) -> None:
+    def receive(self, action: Dispatch | Cancel) -> None:
         """A message of the fleet."""
-        now = self._heap.now
+        now, instance = self._heap.now, self.instance
         if isinstance(action, Dispatch):
-            why = self.instance.submit(
-                action.request, now, attempt=action.attempt, produced=action.produced
-            )
+            request = action.request
+            why = instance.submit(request, now, attempt=action.attempt, produced=action.produced)
             if why is not None:
-                id = self.instance.spec.id
-                self._tell(Refused(id, action.request.id, action.attempt, why))
-        elif isinstance(action, Cancel):
-            self.instance.abort(action.request, now, action.attempt)
+                self._tell(Refused(instance.spec.id, request.id, action.attempt, why))
+        else:
+            instance.abort(action.request, now, action.attempt)
         if self._step is None:
             self._begin()
-        else:
+        elif self._n > 1 and instance.would_admit:
             self._interrupt()
 
     def report(self) -> None:
         self._tell(Reported(self.instance.report(self._heap.now)))
 
     def _begin(self) -> None:
-        step = self.instance.plan(self._heap.now)
-        self._step = step
+        now = self._heap.now
+        step = self._step = self.instance.plan(now)
         if step is None:
             return
-        self._started_s = self._heap.now
-        self._n = step.repeat if step.repeat == 1 else self._until_a_finish(step)
-        self._plan_end()
+        self._started_s = now
+        if step.repeat == 1 or self._single_steps:
+            self._n = 1
+        else:
+            self._n = min(step.repeat, self._iterations_to_an_end())
+        self._plan_end(step)
 
-    def _until_a_finish(self, step: Step) -> int:
+    def _iterations_to_an_end(self) -> int:
         """Iterations until the first sequence reaches its true length."""
-        sequences = self.instance.sequences
-        return min(
-            step.repeat,
-            *(self._lengths[row.request] - sequences[row.request].n_produced for row in step.rows),
-        )
+        ends = self._ends
+        while not self._ends_with(ends[0][1], ends[0][0] - self._decoding.iterations):
+            heappop(ends)
+        return ends[0][0] - self._decoding.iterations
 
-    def _plan_end(self) -> None:
-        assert self._step is not None
-        shape = self.instance.shape(self._step)
-        model = self.instance.latency
-        seconds = model.step_s(shape) if self._n == 1 else model.run_s(shape, self._n)
+    def _ends_with(self, id: RequestId, n: int) -> bool:
+        """Whether a sequence decodes here and says its last token `n` iterations from now."""
+        sequence = self.instance.sequences.get(id)
+        if sequence is None or sequence.decoding is None:
+            return False
+        return sequence.n_produced + n == self._lengths[id]
+
+    def _plan_end(self, step: Step) -> None:
         self._planned_end += 1
-        mine = self._planned_end
-        self._heap.at(self._started_s + seconds, STEP, lambda: self._end(mine))
+        ends_s = self._started_s + step.seconds(self._n)
+        self._heap.at(ends_s, STEP, self._end, self._planned_end)
 
     def _interrupt(self) -> None:
         """Something happened: the iteration under way is the last before it is looked at."""
-        assert self._step is not None
-        if self._n == 1:
-            return
-        shape = self.instance.shape(self._step)
-        done = self.instance.latency.iterations_within(shape, self._heap.now - self._started_s)
+        step = self._step
+        assert step is not None
+        done = step.iterations_within(self._heap.now - self._started_s)
         if done + 1 < self._n:
             self._n = done + 1
-            self._plan_end()
+            self._plan_end(step)
 
     def _end(self, planned: int) -> None:
-        if planned != self._planned_end or self._step is None:
+        if planned != self._planned_end:
             return
         step, n = self._step, self._n
-        tokens: dict[RequestId, bytes] = {}
-        stopped: dict[RequestId, FinishReason] = {}
-        for row in step.rows:
-            sequence = self.instance.sequences.get(row.request)
-            if row.samples and sequence is not None:
-                tokens[row.request] = bytes(n)
-                if sequence.n_produced + n >= self._lengths[row.request]:
-                    stopped[row.request] = FinishReason.STOP
-        for event in self.instance.commit(step, StepResult(tokens, n, stopped), self._heap.now):
+        assert step is not None
+        self._count_gaps(step, n)
+        result = StepResult(None, n, self._stopped(step, n))
+        for event in self.instance.commit(step, result, self._heap.now):
             self._tell(event)
+        if self._single_steps and (rest := self.instance.tell()) is not None:
+            self._tell(rest)
         self._begin()
+
+    def _stopped(self, step: Step, n: int) -> Mapping[RequestId, FinishReason]:
+        """Who says the last token in this step. Those that begin to decode get an end."""
+        stopped = {}
+        last = self._decoding.iterations + n
+        for row in step.apart:
+            sequence = self.instance.sequences.get(row.request)
+            if not row.samples or sequence is None:
+                continue
+            left = self._lengths[row.request] - sequence.n_produced - 1
+            if left <= 0:
+                stopped[row.request] = FinishReason.STOP
+            else:
+                heappush(self._ends, (last + left, row.request))
+        ends = self._ends
+        while ends and ends[0][0] <= last:
+            _, id = heappop(ends)
+            if self._ends_with(id, n):
+                stopped[id] = FinishReason.STOP
+        return stopped or NOBODY
+
+    def _count_gaps(self, step: Step, n: int) -> None:
+        """The times between tokens. Iterations whose durations differ by less than the histogram
+        tells apart are counted together."""
+        if members := len(self._decoding):
+            pieces = min(n, 1 + int(step.growth_s * n / (0.005 * step.first_s)))
+            for i in range(pieces):
+                first, end = i * n // pieces, (i + 1) * n // pieces
+                middle_s = step.first_s + step.growth_s * (first + end - 1) / 2
+                self._gaps.add(middle_s, members * (end - first))
+        for row in step.apart:
+            sequence = self.instance.sequences.get(row.request)
+            if row.samples and sequence is not None and sequence.last_token_s is not None:
+                self._gaps.add(self._heap.now - sequence.last_token_s)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 from typing import Any
 
 from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.instance import Instance
-from fairlead.memory import chain_hashes
 from fairlead.model import (
     Action,
     Arrived,
@@ -28,24 +26,19 @@ from fairlead.model import (
     Reject,
     Request,
     RequestId,
+    TenantId,
     Tick,
 )
-from fairlead.observe.invariants import Checker
-from fairlead.simulate.heap import Heap
-from fairlead.simulate.node import ARRIVAL, MESSAGE, REPORT, TICK, Node
+from fairlead.simulate.heap import ARRIVAL, REPORT, TICK, Heap
+from fairlead.simulate.life import Life
+from fairlead.simulate.network import Link
+from fairlead.simulate.node import Node
+from fairlead.simulate.settings import read_settings
 from fairlead.simulate.timeline import Timeline
 from fairlead.workload.objectives import ObjectiveDraw
 from fairlead.workload.percentiles import Histogram
-from fairlead.workload.prompts import PRINTABLE_BYTES, PromptMaker
 from fairlead.workload.records import Ending, RecordColumns, RequestRecord
 from fairlead.workload.trace import TraceRow
-
-DELAY_S = 0.0005
-"""One way between gateway and instance: a frame on a quiet local network."""
-REPORT_S = 0.5
-"""As the gateway's heartbeat."""
-TICK_S = 1.0
-
 
 Observer = Callable[[Event, Sequence[Action], float], None]
 """Called after each event with what the fleet decided, and the virtual time."""
@@ -61,27 +54,40 @@ class Simulator:
         *,
         observers: Sequence[Observer] = (),
         timeline_s: float | None = None,
+        single_steps: bool = False,
     ) -> None:
         self.heap = Heap()
-        self.gaps = Histogram()
-        self.timeline = Timeline()
-        self._observers = observers
-        self._arrived = 0
-        self._progress: Callable[[int], None] | None = None
+        self.settings = read_settings(config)
         self.fleet = config.fleet(seed)
         self.records = RecordColumns()
-        self._draw = ObjectiveDraw(config.workload, seed)
-        self._prompts = PromptMaker(seed, PRINTABLE_BYTES)
+        self.gaps = Histogram()
+        self.timeline = Timeline()
+        self.ttft_error = Histogram()
         self._config = config
-        self._checker = Checker()
+        self._seed = seed
+        self._single_steps = single_steps
+        self._observers = tuple(observers)
+        self._draw = ObjectiveDraw(config.workload, seed)
         self._lengths: dict[RequestId, int] = {}
-        self._open: dict[RequestId, RequestRecord] = {}
+        self._open: dict[RequestId, Life] = {}
         self._nodes: dict[InstanceId, Node] = {}
-        self._more = True
+        self._links: dict[InstanceId, Link] = {}
+        """From the fleet to each instance."""
+        self._rows: Iterator[TraceRow] = iter(())
+        self._more = False
+        self._arrived = 0
+        self._progress: Callable[[int], None] | None = None
+        self._carry_out: dict[type[Any], Callable[[Any], None]] = {
+            Deliver: self._deliver,
+            Dispatch: self._send,
+            Cancel: self._send,
+            Complete: self._complete,
+            Reject: self._reject,
+        }
         for pool in config.pools:
             for i in range(pool.instances):
-                self._start(pool, i, seed)
-        self._every(TICK_S, TICK, lambda: self._tell(Tick()))
+                self._start(pool, i)
+        self.heap.at(self.settings.tick_s, TICK, self._tick, None)
 
     def facts(self) -> dict[str, Any]:
         """What the run knows beside its records, for its `RunFacts`."""
@@ -90,117 +96,155 @@ class Simulator:
     def run(self, rows: Iterable[TraceRow], progress: Callable[[int], None] | None = None) -> None:
         """Plays the rows until the last of them has ended."""
         self._progress = progress
-        coming = iter(rows)
-        self._next_arrival(coming)
+        self._rows = iter(rows)
+        self._more = True
+        self._next_arrival()
+        heap = self.heap
         while self._more or self._open:
-            self.heap.run_next()
+            heap.run_next()
 
-    # ---------------------------------------------------------------- the world
+    # ---------------------------------------------------------------- instances
 
-    def _start(self, pool: PoolConfig, i: int, seed: int) -> None:
+    def _start(self, pool: PoolConfig, i: int) -> None:
         name = f"{pool.name}-{i}"
-        policy = self._config.policy.build("batching", seed, name)
+        policy = self._config.policy.build("batching", self._seed, name)
+        if policy.oracle is not None:
+            policy.oracle.lengths = self._lengths
         spec = simulated_spec(pool, name, policy.urgent_first)
         instance = Instance(spec, policy, latency.from_coefficients(spec.latency))
-        node = Node(instance, self.heap, self._lengths, self._tell_later)
+        link = self._link(f"{name} to fleet")
+        node = Node(
+            instance,
+            self.heap,
+            self._lengths,
+            lambda event: link.send(self._tell, event),
+            self.gaps,
+            single_steps=self._single_steps,
+        )
         self._nodes[spec.id] = node
+        self._links[spec.id] = self._link(f"fleet to {name}")
         self._tell(InstanceUp(spec))
         # Reports of different instances do not fall on one instant.
-        first_s = REPORT_S * (i + 1) / (pool.instances + 1)
-        self.heap.at(first_s, REPORT, lambda: self._every(REPORT_S, REPORT, node.report))
+        first_s = self.settings.report_s * (i + 1) / (pool.instances + 1)
+        self.heap.at(first_s, REPORT, self._report, node)
 
-    def _every(self, period_s: float, rank: int, call: Callable[[], None]) -> None:
-        call()
-        again = partial(self._every, period_s, rank, call)
-        self.heap.at(self.heap.now + period_s, rank, again)
+    def _link(self, name: str) -> Link:
+        return Link(self.heap, self.settings, Random(f"{self._seed} link {name}"))
 
-    def _next_arrival(self, coming: Iterable[TraceRow]) -> None:
-        row = next(iter(coming), None)
+    def _report(self, node: Node) -> None:
+        node.report()
+        self.heap.at(self.heap.now + self.settings.report_s, REPORT, self._report, node)
+
+    def _tick(self, _: None) -> None:
+        self._tell(Tick())
+        self.heap.at(self.heap.now + self.settings.tick_s, TICK, self._tick, None)
+
+    # ---------------------------------------------------------------- requests
+
+    def _next_arrival(self) -> None:
+        row = next(self._rows, None)
         if row is None:
             self._more = False
-            return
-        self.heap.at(row.arrival_s or 0.0, ARRIVAL, lambda: self._arrive(row, coming))
+        else:
+            self.heap.at(row.arrival_s or 0.0, ARRIVAL, self._arrive, row)
 
-    def _arrive(self, row: TraceRow, coming: Iterable[TraceRow]) -> None:
+    def _arrive(self, row: TraceRow) -> None:
         request = self._request(row)
         self._lengths[request.id] = row.output_tokens
-        self._open[request.id] = RequestRecord(
-            request.id,
-            self.heap.now,
-            Ending.FAILED,
-            request.objective,
-            tenant=request.tenant,
-            prompt_tokens=request.prompt_tokens,
-        )
-        self._next_arrival(coming)
+        self._open[request.id] = Life(request, row)
+        self._next_arrival()
         self._arrived += 1
         if self._progress is not None and self._arrived % 1000 == 0:
             self._progress(self._arrived)
-        self._tell(Arrived(request))
+        settings = self.settings
+        gateway_s = settings.gateway_s + settings.gateway_s_per_token * row.prompt_tokens
+        if gateway_s > 0:
+            self.heap.at(self.heap.now + gateway_s, ARRIVAL, self._tell, Arrived(request))
+        else:
+            self._tell(Arrived(request))
 
     def _request(self, row: TraceRow) -> Request:
         pool = self._config.pools[0]
         hashes: tuple[BlockHash, ...] = ()
         if row.hash_ids:
-            hashes = chain_hashes(self._prompts.token_ids(row), pool.block_tokens)
+            from fairlead.workload.prefixes import block_names
+
+            hashes = block_names(row, pool.block_tokens)
+        most = self.settings.max_tokens
+        if most:
+            room = (pool.max_context or 1 << 60) - row.prompt_tokens
+            most = max(min(most, room), row.output_tokens)
         return Request(
-            id=RequestId(f"r{row.index}"),
-            arrival_s=self.heap.now,
-            prompt_tokens=row.prompt_tokens,
-            max_tokens=row.output_tokens,
-            objective=self._draw.objective(row),
-            model=pool.model,
+            RequestId(f"r{row.index}"),
+            self.heap.now,
+            row.prompt_tokens,
+            most or row.output_tokens,
+            self._draw.objective(row),
+            pool.model,
+            TenantId(row.tenant),
             block_hashes=hashes,
         )
 
     # ---------------------------------------------------------------- the fleet
 
-    def _tell_later(self, event: Event) -> None:
-        self.heap.at(self.heap.now + DELAY_S, MESSAGE, lambda: self._tell(event))
-
     def _tell(self, event: Event) -> None:
-        actions = self.fleet.handle(event, self.heap.now)
-        self._checker.observe(event, actions, self.heap.now)
+        now = self.heap.now
+        actions = self.fleet.handle(event, now)
         for observe in self._observers:
-            observe(event, actions, self.heap.now)
+            observe(event, actions, now)
         for action in actions:
-            self._carry_out(action)
+            self._carry_out[type(action)](action)
 
-    def _carry_out(self, action: Action) -> None:
-        match action:
-            case Deliver():
-                for row in action.rows:
-                    self._delivered(row.request, len(row.token_ids))
-            case Dispatch() | Cancel():
-                node = self._nodes[action.instance]
-                receive = partial(node.receive, action)
-                self.heap.at(self.heap.now + DELAY_S, MESSAGE, receive)
-            case Complete():
-                finished = action.outcome is Outcome.FINISHED
-                self._ended(
-                    action.request,
-                    Ending.FINISHED if finished else Ending.FAILED,
-                    action.why.value,
-                    action.cached_tokens,
-                )
-            case Reject():
-                self._ended(action.request, Ending.REJECTED, action.why.value, None)
+    def _send(self, action: Dispatch | Cancel) -> None:
+        node = self._nodes[action.instance]
+        self._links[action.instance].send(node.receive, action)
+        if type(action) is Dispatch:
+            life = self._open[action.request.id]
+            life.attempts = action.attempt
+            life.instance = action.instance
 
-    def _delivered(self, id: RequestId, n: int) -> None:
-        record, now = self._open[id], self.heap.now
-        self._open[id] = replace(
-            record,
-            first_token_s=now if record.first_token_s is None else record.first_token_s,
-            last_token_s=now,
-            output_tokens=record.output_tokens + n,
-        )
+    def _deliver(self, action: Deliver) -> None:
+        seen_s = self.heap.now + self.settings.client_s
+        for row in action.rows:
+            life = self._open[row.request]
+            life.last_token_s = seen_s
+            if life.first_token_s is None:
+                life.first_token_s = seen_s
+            life.output_tokens += len(row.token_ids)
+
+    def _complete(self, action: Complete) -> None:
+        finished = action.outcome is Outcome.FINISHED
+        ending = Ending.FINISHED if finished else Ending.FAILED
+        self._ended(action.request, ending, action.why.value, action.cached_tokens)
+
+    def _reject(self, action: Reject) -> None:
+        self._ended(action.request, Ending.REJECTED, action.why.value, None)
 
     def _ended(self, id: RequestId, ending: Ending, why: str, cached: int | None) -> None:
-        record = replace(
-            self._open.pop(id), ending=ending, why=why, ended_s=self.heap.now, cached_tokens=cached
-        )
+        life = self._open.pop(id)
         del self._lengths[id]
-        self.records.append(record)
+        request = life.request
+        self.records.append(
+            RequestRecord(
+                id,
+                request.arrival_s,
+                ending,
+                request.objective,
+                request.tenant,
+                life.row.program,
+                life.first_token_s,
+                life.last_token_s,
+                self.heap.now,
+                (),
+                request.prompt_tokens,
+                life.output_tokens,
+                cached,
+                None,
+                why,
+                life.attempts > 1,
+                life.instance,
+            )
+        )
 
 
 def simulated_spec(pool: PoolConfig, name: str, urgent_first: bool) -> InstanceSpec:

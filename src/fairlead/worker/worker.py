@@ -8,9 +8,10 @@ obeyed within a step.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
 from collections.abc import Callable
+
+import msgspec
 
 import fairlead
 from fairlead.instance.instance import Instance
@@ -206,7 +207,7 @@ class Worker:
                 return
             self._abort(request.id, present.attempt)
         why = self._refusal(order) or self._instance.submit(
-            dataclasses.replace(request, arrival_s=self._clock.ours(request.arrival_s)),
+            msgspec.structs.replace(request, arrival_s=self._clock.ours(request.arrival_s)),
             self._clock.now_s(),
             attempt=attempt,
             produced=order.produced,
@@ -267,7 +268,7 @@ class Worker:
     def _report(self, whole_cache: bool) -> Report:
         now = self._clock.now_s()
         self._reported_s = now
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             self._instance.report(now, whole_cache=whole_cache),
             as_of_s=self._clock.gateways(now),
         )

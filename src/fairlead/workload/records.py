@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from fairlead.model import BATCH, Objective
@@ -28,10 +29,10 @@ class Ending(Enum):
 
 
 ENDINGS = tuple(Ending)
+_PLACE_OF_ENDING = {ending: place for place, ending in enumerate(ENDINGS)}
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(Struct, frozen=True, gc=False):
     """A request's life as its client saw it. Times are seconds on one clock for the whole run."""
 
     id: str
@@ -45,7 +46,7 @@ class RequestRecord:
     last_token_s: float | None = None
     ended_s: float | None = None
     """When it ended, where that is not its last token: a rejection, a failure."""
-    token_times_s: Sequence[float] = field(default=(), repr=False)
+    token_times_s: Sequence[float] = ()
     """When each token came, where the run knows; only gaps between tokens need it."""
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -149,6 +150,8 @@ class RecordColumns:
         self._tenants: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._gaps = array("d")
+        self._append_number = [column.append for column in self._numbers.values()]
+        self._append_index = [column.append for column in self._indices.values()]
         for record in records:
             self.append(record)
 
@@ -156,29 +159,24 @@ class RecordColumns:
         return len(self._indices["ending"])
 
     def append(self, record: RequestRecord) -> None:
-        ended_s = _last_known(record)
-        for name, value in (
-            ("arrival_s", record.arrival_s),
-            ("first_s", record.first_token_s),
-            ("last_s", record.last_token_s),
-            ("ended_s", ended_s),
-            ("queue_s", record.queue_s),
-            ("prompt_tokens", record.prompt_tokens),
-            ("output_tokens", record.output_tokens),
-            ("cached_tokens", record.cached_tokens),
-        ):
-            self._numbers[name].append(NAN if value is None else value)
-        program = record.program
-        for name, index in (
-            ("ending", ENDINGS.index(record.ending)),
-            ("resumed", int(record.resumed)),
-            ("objective", _place(self._objectives, record.objective)),
-            ("tenant", _place(self._tenants, record.tenant) if record.tenant else -1),
-            ("program", _place(self._programs, program) if program is not None else -1),
-        ):
-            self._indices[name].append(index)
+        arrival, first, last, ended, queue, prompt, output, cached = self._append_number
+        arrival(record.arrival_s)
+        first(_or_nan(record.first_token_s))
+        last(_or_nan(record.last_token_s))
+        ended(_last_known(record))
+        queue(_or_nan(record.queue_s))
+        prompt(record.prompt_tokens)
+        output(record.output_tokens)
+        cached(_or_nan(record.cached_tokens))
+        ending, resumed, objective, tenant, program = self._append_index
+        ending(_PLACE_OF_ENDING[record.ending])
+        resumed(record.resumed)
+        objective(_place(self._objectives, record.objective))
+        tenant(_place(self._tenants, record.tenant) if record.tenant else -1)
+        program(-1 if record.program is None else _place(self._programs, record.program))
         times = record.token_times_s
-        self._gaps.extend(b - a for a, b in pairwise(times))
+        if len(times) > 1:
+            self._gaps.extend(b - a for a, b in pairwise(times))
 
     def columns(self) -> Columns:
         """All records so far, as arrays of their own."""
@@ -209,6 +207,10 @@ _NUMBERS = (
     "cached_tokens",
 )
 _INDICES = ("ending", "resumed", "objective", "tenant", "program")
+
+
+def _or_nan(value: float | None) -> float:
+    return NAN if value is None else value
 
 
 def _last_known(record: RequestRecord) -> float:

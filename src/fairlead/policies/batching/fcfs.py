@@ -32,6 +32,9 @@ class ArrivalOrder:
     """The default order: as they came. A sequence that has produced tokens (it was preempted, or
     its instance died) goes first, for its client is in the middle of a stream."""
 
+    settled = True
+    decodes_first = False
+
     def waiting_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
         return (sequence.n_produced == 0, sequence.queued)
 

@@ -7,12 +7,12 @@ on every token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fairlead.latency.model import LatencyModel
-from fairlead.model import SequenceView
+from fairlead.model import RequestId, SequenceView
 
 Key = tuple[Any, ...]
 
@@ -26,6 +26,24 @@ class BatchView(Protocol):
         ...
 
     @property
+    def n_running(self) -> int: ...
+    @property
+    def prefilling(self) -> Sequence[SequenceView]:
+        """Admitted sequences that do not decode in step with the others yet: those with prompt
+        tokens left to compute, mostly."""
+        ...
+
+    @property
+    def n_decoding(self) -> int:
+        """All other admitted sequences: each has one token left to compute."""
+        ...
+
+    @property
+    def decode_context(self) -> int:
+        """Tokens that a decode step of those would read, summed."""
+        ...
+
+    @property
     def n_waiting(self) -> int: ...
     @property
     def n_blocks(self) -> int: ...
@@ -36,6 +54,10 @@ class BatchView(Protocol):
 
     @property
     def block_tokens(self) -> int: ...
+    def uncached_tokens(self, sequence: Any) -> int:
+        """Tokens a waiting sequence would have to compute if it entered now."""
+        ...
+
     @property
     def latency(self) -> LatencyModel: ...
     @property
@@ -46,6 +68,18 @@ class BatchView(Protocol):
 
 class Order(Protocol):
     """Who goes first. Smaller keys do."""
+
+    @property
+    def settled(self) -> bool:
+        """True where the key of one that waits stays what it was when it got in line, so that
+        nobody needs to be asked twice."""
+        ...
+
+    @property
+    def decodes_first(self) -> bool:
+        """True where every running sequence with one token left to compute goes before all that
+        have more."""
+        ...
 
     def waiting_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
         """Among those that wait for admission."""
@@ -85,6 +119,14 @@ class Budget(Protocol):
         ...
 
 
+class Oracle:
+    """What nobody can know: how long the answers of requests under way will be. A simulator fills
+    it in; a live worker refuses a policy that asks for one."""
+
+    def __init__(self) -> None:
+        self.lengths: Mapping[RequestId, int] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
     """A batching policy: what an instance asks when it plans a step."""
@@ -98,3 +140,5 @@ class Batching:
     """Its order is by due time; see `InstanceSpec.urgent_first`."""
     horizon_s: float | None = None
     """Ask again after this long even if nothing happens; None where time alone changes nothing."""
+    oracle: Oracle | None = None
+    """Set by policies named `oracle-…` alone."""

@@ -54,7 +54,7 @@ class PastFutureAdmission:
         self._lengths.append(sequence.n_produced)
 
     def admit(self, sequence: SequenceView, view: BatchView, now: float) -> bool:
-        if not view.running:
+        if not view.n_running:
             return True  # Alone it fits: the instance would have refused it otherwise.
         batch = [*view.running, sequence]
         lengths = sorted(self._lengths)

@@ -32,6 +32,8 @@ class Params:
 
 
 class DecodesFirst(ArrivalOrder):
+    decodes_first = True
+
     def running_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
         return (sequence.n_known - sequence.n_computed > 1, sequence.admitted)
 
@@ -40,7 +42,7 @@ def prompt_blocks_owed(view: BatchView) -> int:
     """Blocks that admitted sequences still need for tokens they already know."""
     width = view.block_tokens
     return sum(
-        max(-(-sequence.n_known // width) - sequence.held_blocks, 0) for sequence in view.running
+        max(-(-sequence.n_known // width) - sequence.held_blocks, 0) for sequence in view.prefilling
     )
 
 
@@ -53,7 +55,7 @@ class WholePromptFits:
     def admit(self, sequence: SequenceView, view: BatchView, now: float) -> bool:
         needed = -(-sequence.n_known // view.block_tokens) + prompt_blocks_owed(view)
         # The watermark guards those who run; nobody needs it on an empty instance.
-        spared = int(self.watermark * view.n_blocks) if view.running else 0
+        spared = int(self.watermark * view.n_blocks) if view.n_running else 0
         return needed + spared <= view.available_blocks
 
     def finished(self, sequence: SequenceView) -> None:

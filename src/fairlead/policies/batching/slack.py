@@ -79,6 +79,9 @@ def prefill_s(sequence: SequenceView, view: BatchView) -> float:
 class SlackOrder:
     """Decodes first, for they cost little and are mid-stream; then prefills by urgency."""
 
+    settled = False
+    decodes_first = True
+
     def waiting_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
         due_s = next_token_due_s(sequence, view)
         if due_s is None:
