@@ -330,6 +330,7 @@ class Fleet:
         if tracked.predicted_ttft_s is None:
             waited_s = now - request.arrival_s
             tracked.predicted_ttft_s = waited_s + shadow.predicted_ttft_s(request)
+            tracked.predicted_e2e_s = waited_s + shadow.predicted_e2e_s(request)
         tracked.instance = shadow.id
         tracked.attempt += 1
         tracked.dispatched_s = now

@@ -14,6 +14,7 @@ class Tracked:
         "dispatched_s",
         "first_token_s",
         "instance",
+        "predicted_e2e_s",
         "predicted_ttft_s",
         "produced",
         "queued_s",
@@ -38,6 +39,8 @@ class Tracked:
         self.first_token_s: float | None = None
         self.predicted_ttft_s: float | None = None
         """From arrival to first token, as predicted when it was first dispatched."""
+        self.predicted_e2e_s: float | None = None
+        """The same to the last token."""
 
     @property
     def context_tokens(self) -> int:

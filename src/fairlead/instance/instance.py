@@ -77,9 +77,10 @@ class Instance:
         """Something happened since the last plan that the policy must be asked about."""
         self._events: list[InstanceEvent] = []
         self._arrivals = 0
-        self._preemptions = 0
+        self.preemptions = 0
         self._prompt_tokens = 0
-        self._busy_s = 0.0
+        self.busy_s = 0.0
+        """Time spent in steps."""
         self._since_s: float | None = None
         """When the step under way began: at the end of the one before, or when work came. None
         while there is none."""
@@ -205,7 +206,7 @@ class Instance:
         self._disturbed = False
         rows, preempted = self._planner.plan(now)
         for victim in preempted:
-            self._preemptions += 1
+            self.preemptions += 1
             self._tell_rest(victim)
             self._events.append(Preempted(self.spec.id, victim.id, victim.attempt))
         if not rows and not len(self._decoding):
@@ -275,8 +276,8 @@ class Instance:
             stored=stored,
             evicted=evicted,
             slowdown=planner.slowdown,
-            busy_s=self._busy_s,
-            preemptions=self._preemptions,
+            busy_s=self.busy_s,
+            preemptions=self.preemptions,
             prompt_tokens=self._prompt_tokens,
             hit_tokens=planner.hit_tokens,
         )
@@ -401,7 +402,7 @@ class Instance:
         """Learns how the engine keeps up with its latency model."""
         assert self._since_s is not None
         measured_s = now - self._since_s
-        self._busy_s += measured_s
+        self.busy_s += measured_s
         self._since_s = now
         self._planner.pace.add(measured_s, step.seconds(n_done))
 

@@ -15,6 +15,8 @@ class Life:
         "instance",
         "last_token_s",
         "output_tokens",
+        "predicted_e2e_s",
+        "predicted_ttft_s",
         "request",
         "row",
     )
@@ -25,6 +27,8 @@ class Life:
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
         self.output_tokens = 0
+        self.predicted_ttft_s: float | None = None
+        self.predicted_e2e_s: float | None = None
         self.attempts = 0
         self.instance = ""
         """Where it was sent last."""

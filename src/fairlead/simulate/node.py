@@ -31,12 +31,12 @@ class Node:
         instance: Instance,
         heap: Heap,
         lengths: Mapping[RequestId, int],
-        tell: Callable[[Event], None],
+        tell: Callable[[list[Event]], None],
         gaps: Histogram,
         *,
         single_steps: bool = False,
     ) -> None:
-        """`lengths` are the true output lengths, `tell` takes what the fleet is to hear, `gaps`
+        """`lengths` are the true output lengths, `tell` takes one frame for the fleet, `gaps`
         counts the times between tokens. With `single_steps` every iteration is an event, and every
         token is told at once: slow, and the reference for what runs of iterations must equal."""
         self.instance = instance
@@ -63,7 +63,7 @@ class Node:
             request = action.request
             why = instance.submit(request, now, attempt=action.attempt, produced=action.produced)
             if why is not None:
-                self._tell(Refused(instance.spec.id, request.id, action.attempt, why))
+                self._tell([Refused(instance.spec.id, request.id, action.attempt, why)])
         else:
             instance.abort(action.request, now, action.attempt)
         if self._step is None:
@@ -72,7 +72,7 @@ class Node:
             self._interrupt()
 
     def report(self) -> None:
-        self._tell(Reported(self.instance.report(self._heap.now)))
+        self._tell([Reported(self.instance.report(self._heap.now))])
 
     def _begin(self) -> None:
         now = self._heap.now
@@ -121,10 +121,11 @@ class Node:
         assert step is not None
         self._count_gaps(step, n)
         result = StepResult(None, n, self._stopped(step, n))
-        for event in self.instance.commit(step, result, self._heap.now):
-            self._tell(event)
+        frame: list[Event] = [*self.instance.commit(step, result, self._heap.now)]
         if self._single_steps and (rest := self.instance.tell()) is not None:
-            self._tell(rest)
+            frame.append(rest)
+        if frame:
+            self._tell(frame)
         self._begin()
 
     def _stopped(self, step: Step, n: int) -> Mapping[RequestId, FinishReason]:

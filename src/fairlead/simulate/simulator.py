@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
@@ -29,19 +30,29 @@ from fairlead.model import (
     TenantId,
     Tick,
 )
+from fairlead.observe.digest import Digest
 from fairlead.simulate.heap import ARRIVAL, REPORT, TICK, Heap
 from fairlead.simulate.life import Life
 from fairlead.simulate.network import Link
 from fairlead.simulate.node import Node
 from fairlead.simulate.settings import read_settings
-from fairlead.simulate.timeline import Timeline
+from fairlead.simulate.timeline import Sampler, Timeline
 from fairlead.workload.objectives import ObjectiveDraw
 from fairlead.workload.percentiles import Histogram
 from fairlead.workload.records import Ending, RecordColumns, RequestRecord
+from fairlead.workload.summary import InstanceFigures
 from fairlead.workload.trace import TraceRow
 
 Observer = Callable[[Event, Sequence[Action], float], None]
 """Called after each event with what the fleet decided, and the virtual time."""
+
+
+@runtime_checkable
+class Arrivals(Protocol):
+    """Requests that arrive by themselves, and those whose client waits for an earlier one."""
+
+    def rows(self) -> Iterator[TraceRow]: ...
+    def follow(self, row: TraceRow, ended_s: float) -> TraceRow | None: ...
 
 
 class Simulator:
@@ -62,11 +73,11 @@ class Simulator:
         self.records = RecordColumns()
         self.gaps = Histogram()
         self.timeline = Timeline()
-        self.ttft_error = Histogram()
         self._config = config
         self._seed = seed
         self._single_steps = single_steps
         self._observers = tuple(observers)
+        self._digest = Digest()
         self._draw = ObjectiveDraw(config.workload, seed)
         self._lengths: dict[RequestId, int] = {}
         self._open: dict[RequestId, Life] = {}
@@ -75,6 +86,9 @@ class Simulator:
         """From the fleet to each instance."""
         self._rows: Iterator[TraceRow] = iter(())
         self._more = False
+        self._follow: Callable[[TraceRow, float], TraceRow | None] | None = None
+        self._to_follow = 0
+        """Turns that will arrive, because the one before has ended."""
         self._arrived = 0
         self._progress: Callable[[int], None] | None = None
         self._carry_out: dict[type[Any], Callable[[Any], None]] = {
@@ -88,19 +102,38 @@ class Simulator:
             for i in range(pool.instances):
                 self._start(pool, i)
         self.heap.at(self.settings.tick_s, TICK, self._tick, None)
+        if timeline_s is not None:
+            self._sampler = Sampler(self.timeline, timeline_s)
+            self._sample(None)
 
     def facts(self) -> dict[str, Any]:
         """What the run knows beside its records, for its `RunFacts`."""
-        return {}
+        instances = [node.instance for node in self._nodes.values()]
+        up_s = self.heap.now * len(instances)
+        busy_s = sum(instance.busy_s for instance in instances)
+        return {
+            "preemptions": sum(instance.preemptions for instance in instances),
+            "instances": InstanceFigures(
+                n_max=len(instances),
+                hours=up_s / 3600,
+                busy_fraction=busy_s / up_s if up_s else None,
+            ),
+            "digest": self._digest.hexdigest(),
+        }
 
-    def run(self, rows: Iterable[TraceRow], progress: Callable[[int], None] | None = None) -> None:
-        """Plays the rows until the last of them has ended."""
+    def run(
+        self,
+        rows: Iterable[TraceRow] | Arrivals,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Plays the rows until the last of them has ended, and those that follow upon an end."""
         self._progress = progress
-        self._rows = iter(rows)
+        self._follow = getattr(rows, "follow", None)
+        self._rows = rows.rows() if isinstance(rows, Arrivals) else iter(rows)
         self._more = True
         self._next_arrival()
         heap = self.heap
-        while self._more or self._open:
+        while self._more or self._open or self._to_follow:
             heap.run_next()
 
     # ---------------------------------------------------------------- instances
@@ -117,7 +150,7 @@ class Simulator:
             instance,
             self.heap,
             self._lengths,
-            lambda event: link.send(self._tell, event),
+            partial(link.send, self._hear),
             self.gaps,
             single_steps=self._single_steps,
         )
@@ -139,6 +172,11 @@ class Simulator:
         self._tell(Tick())
         self.heap.at(self.heap.now + self.settings.tick_s, TICK, self._tick, None)
 
+    def _sample(self, _: None) -> None:
+        now = self.heap.now
+        self._sampler.sample([node.instance for node in self._nodes.values()], now)
+        self.heap.at(now + self._sampler.period_s, TICK, self._sample, None)
+
     # ---------------------------------------------------------------- requests
 
     def _next_arrival(self) -> None:
@@ -149,10 +187,18 @@ class Simulator:
             self.heap.at(row.arrival_s or 0.0, ARRIVAL, self._arrive, row)
 
     def _arrive(self, row: TraceRow) -> None:
+        self._next_arrival()
+        self._open_request(row)
+
+    def _follow_up(self, row: TraceRow) -> None:
+        """The next turn of a session, whose client waited for the last one."""
+        self._to_follow -= 1
+        self._open_request(row)
+
+    def _open_request(self, row: TraceRow) -> None:
         request = self._request(row)
         self._lengths[request.id] = row.output_tokens
         self._open[request.id] = Life(request, row)
-        self._next_arrival()
         self._arrived += 1
         if self._progress is not None and self._arrived % 1000 == 0:
             self._progress(self._arrived)
@@ -187,9 +233,15 @@ class Simulator:
 
     # ---------------------------------------------------------------- the fleet
 
+    def _hear(self, frame: list[Event]) -> None:
+        for event in frame:
+            self._tell(event)
+
     def _tell(self, event: Event) -> None:
         now = self.heap.now
         actions = self.fleet.handle(event, now)
+        if actions:
+            self._digest.add(actions, now)
         for observe in self._observers:
             observe(event, actions, now)
         for action in actions:
@@ -210,7 +262,14 @@ class Simulator:
             life.last_token_s = seen_s
             if life.first_token_s is None:
                 life.first_token_s = seen_s
+                self._remember_prediction(life)
             life.output_tokens += len(row.token_ids)
+
+    def _remember_prediction(self, life: Life) -> None:
+        tracked = self.fleet.requests.get(life.request.id)
+        if tracked is not None:
+            life.predicted_ttft_s = tracked.predicted_ttft_s
+            life.predicted_e2e_s = tracked.predicted_e2e_s
 
     def _complete(self, action: Complete) -> None:
         finished = action.outcome is Outcome.FINISHED
@@ -224,6 +283,9 @@ class Simulator:
         life = self._open.pop(id)
         del self._lengths[id]
         request = life.request
+        if self._follow is not None and (row := self._follow(life.row, self.heap.now)) is not None:
+            self.heap.at(row.arrival_s or 0.0, ARRIVAL, self._follow_up, row)
+            self._to_follow += 1
         self.records.append(
             RequestRecord(
                 id,
@@ -243,6 +305,8 @@ class Simulator:
                 why,
                 life.attempts > 1,
                 life.instance,
+                life.predicted_ttft_s,
+                life.predicted_e2e_s,
             )
         )
 

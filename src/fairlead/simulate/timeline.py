@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from fairlead.instance import Instance
 
 
 @dataclass(slots=True)
@@ -24,3 +27,26 @@ class Timeline:
     """Tracks by the name of their instance, in order of their start."""
 
     tracks: dict[str, Track] = field(default_factory=dict)
+
+
+class Sampler:
+    """Fills a timeline."""
+
+    def __init__(self, timeline: Timeline, period_s: float) -> None:
+        self.period_s = period_s
+        self._tracks = timeline.tracks
+        self._busy_s: dict[str, float] = {}
+
+    def sample(self, instances: Iterable[Instance], now: float) -> None:
+        for instance in instances:
+            name, planner = instance.spec.id, instance.planner
+            track = self._tracks.setdefault(name, Track())
+            span_s = now - track.time_s[-1] if track.time_s else 0.0
+            busy_s = instance.busy_s - self._busy_s.get(name, 0.0)
+            self._busy_s[name] = instance.busy_s
+            track.time_s.append(now)
+            track.running.append(planner.n_running)
+            track.waiting.append(planner.n_waiting)
+            track.used_blocks.append(planner.pool.n_used / planner.n_blocks)
+            # A step that is under way counts when it ends, so a sample may see more than its span.
+            track.busy.append(min(busy_s / span_s, 1.0) if span_s > 0 else 0.0)

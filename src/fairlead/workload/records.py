@@ -60,6 +60,9 @@ class RequestRecord(Struct, frozen=True, gc=False):
     resumed: bool = False
     """It went on at its next token on another instance."""
     instance: str = ""
+    predicted_ttft_s: float | None = None
+    """As predicted when it was first sent to an instance, where the run knows; so is the next."""
+    predicted_e2e_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Columns:
     prompt_tokens: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
     cached_tokens: NDArray[np.float64]
+    predicted_ttft_s: NDArray[np.float64]
+    predicted_e2e_s: NDArray[np.float64]
     ending: NDArray[np.int64]
     """Index into `ENDINGS`."""
     resumed: NDArray[np.bool_]
@@ -159,7 +164,7 @@ class RecordColumns:
         return len(self._indices["ending"])
 
     def append(self, record: RequestRecord) -> None:
-        arrival, first, last, ended, queue, prompt, output, cached = self._append_number
+        arrival, first, last, ended, queue, prompt, output, cached, ttft, e2e = self._append_number
         arrival(record.arrival_s)
         first(_or_nan(record.first_token_s))
         last(_or_nan(record.last_token_s))
@@ -168,6 +173,8 @@ class RecordColumns:
         prompt(record.prompt_tokens)
         output(record.output_tokens)
         cached(_or_nan(record.cached_tokens))
+        ttft(_or_nan(record.predicted_ttft_s))
+        e2e(_or_nan(record.predicted_e2e_s))
         ending, resumed, objective, tenant, program = self._append_index
         ending(_PLACE_OF_ENDING[record.ending])
         resumed(record.resumed)
@@ -205,6 +212,8 @@ _NUMBERS = (
     "prompt_tokens",
     "output_tokens",
     "cached_tokens",
+    "predicted_ttft_s",
+    "predicted_e2e_s",
 )
 _INDICES = ("ending", "resumed", "objective", "tenant", "program")
 

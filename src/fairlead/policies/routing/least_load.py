@@ -27,7 +27,9 @@ class LeastLoad:
     def rank(
         self, request: RequestView, candidates: Sequence[InstanceView], now: float
     ) -> list[InstanceView]:
-        return sorted(
-            candidates,
-            key=lambda view: (view.running + view.waiting, view.queued_tokens, view.id),
-        )
+        counts = [view.running + view.waiting for view in candidates]
+        least = min(counts, default=0)
+        best = [view for view, n in zip(candidates, counts, strict=True) if n == least]
+        if len(best) > 1:
+            best.sort(key=lambda view: (view.queued_tokens, view.id))
+        return best
