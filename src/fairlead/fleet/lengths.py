@@ -14,17 +14,14 @@ class OutputLengths:
         """`initial_tokens` is the guess until something has finished."""
         self._window: deque[int] = deque(maxlen=window)
         self._sum = 0
-        self._initial_tokens = initial_tokens
+        self.mean = float(initial_tokens)
 
     def add(self, output_tokens: int) -> None:
         if len(self._window) == self._window.maxlen:
             self._sum -= self._window[0]
         self._window.append(output_tokens)
         self._sum += output_tokens
-
-    @property
-    def mean(self) -> float:
-        return self._sum / len(self._window) if self._window else self._initial_tokens
+        self.mean = self._sum / len(self._window)
 
     def expected(self, request: RequestView) -> float:
         """Output tokens to expect of a request: its client's own guess where there is one."""

@@ -129,16 +129,16 @@ class Shadow:
         elapsed_s = self._present.now - self._now
         if elapsed_s <= 0:
             return
+        self._now = self._present.now
         self._answer = None
         if self._backlog_tokens > 0:
-            done = elapsed_s * self._prefill_rate_per_s()
+            left = self._backlog_tokens - elapsed_s * self._prefill_rate_per_s()
             # While something is pending, something is left to do for it.
-            self._backlog_tokens = max(self._backlog_tokens - done, float(self.waiting))
+            self._backlog_tokens = left if left > self.waiting else float(self.waiting)
         if self.running:
             grown = self.running * elapsed_s / self._decode_step_s(self.running)
             self._context += grown
             self._free_tokens -= grown
-        self._now = self._present.now
 
     def drain(self) -> None:
         """It said that it takes nothing new."""
@@ -175,7 +175,8 @@ class Shadow:
         self._context += context_tokens
         self._free_tokens -= tokens
         self._count()
-        self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
+        if self._backlog_tokens:
+            self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
 
     def release(self, request: RequestId, context_tokens: int) -> None:
         """A request is no longer here."""
@@ -186,10 +187,11 @@ class Shadow:
     def _take_out(self, request: RequestId, context_tokens: int) -> None:
         if request in self._decoding:
             del self._decoding[request]
-            left = self._context - context_tokens if self._decoding else 0.0
-            # What is left of an estimate is not less than nothing.
-            self._free_tokens += self._context - max(left, 0.0)
-            self._context = max(left, 0.0)
+            left = self._context - context_tokens
+            if left < 0 or not self._decoding:
+                left = 0.0  # What is left of an estimate is not less than nothing.
+            self._free_tokens += self._context - left
+            self._context = left
         else:
             tokens, _ = self._pending.pop(request, NOT_PENDING)
             self._backlog_tokens -= min(tokens, self._backlog_tokens)

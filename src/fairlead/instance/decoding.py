@@ -44,9 +44,6 @@ class Decoding:
         self._longest: int | None = 0
         """Most computed tokens of a member, less `iterations`; None: to be looked up again."""
 
-    def __len__(self) -> int:
-        return len(self.members)
-
     @property
     def n_computed(self) -> int:
         """Computed tokens of all members."""
@@ -68,9 +65,9 @@ class Decoding:
         assert self._held == self.iterations, "nobody joins while a step runs"
         assert sequence.n_uncomputed == 1, f"{sequence!r} has to catch up first"
         computed = sequence.n_computed
-        left = sequence.max_tokens - sequence.n_produced
+        sequence.limit = self.iterations + sequence.max_tokens - sequence.n_produced
         self._crossing[(self.iterations - computed) % self._width] += 1
-        heappush(self._limits, (self.iterations + left, sequence.admitted, sequence))
+        heappush(self._limits, (sequence.limit, sequence.admitted, sequence))
         distance = computed - self.iterations
         self._computed += distance
         if not self.members or (self._longest is not None and distance > self._longest):
@@ -100,11 +97,11 @@ class Decoding:
 
     def fresh_blocks(self, n: int) -> int:
         """Blocks still to be held for `n` more iterations than are done."""
-        first = self._held
-        crossing, width = self._crossing, self._width
-        if first + 1 == self.iterations + n:
+        first, crossing, width = self._held, self._crossing, self._width
+        n += self.iterations - first
+        if n == 1:
             return crossing[first % width]
-        whole, rest = divmod(self.iterations + n - first, width)
+        whole, rest = divmod(n, width)
         blocks = whole * len(self.members)
         for i in range(first, first + rest):
             blocks += crossing[i % width]
@@ -171,8 +168,7 @@ class Decoding:
         limits = self._limits
         while limits:
             limit, _, sequence = limits[0]
-            left = sequence.max_tokens - sequence.n_produced
-            if sequence.decoding is self and self.iterations + left == limit:
+            if sequence.limit == limit and sequence.decoding is self:
                 return limit
             heappop(limits)
         return None

@@ -209,7 +209,7 @@ class Instance:
             self.preemptions += 1
             self._tell_rest(victim)
             self._events.append(Preempted(self.spec.id, victim.id, victim.attempt))
-        if not rows and not len(self._decoding):
+        if not rows and not self._decoding.members:
             assert not self._planner.n_running, f"nothing to run for {self._planner.running}"
             self._run = self._since_s = None
             return None
@@ -235,11 +235,14 @@ class Instance:
             self._advance(n, now)
         else:
             self._take_tokens(result.tokens, n, produced, now)
-        self._catch_up(run, result.tokens, produced, now)
+        if run.rows:
+            self._catch_up(run, result.tokens, produced, now)
         run.left -= n
         self._keep_time(step, n, now)
         finished = self._finish(run, result.stopped, produced)
-        events, self._events = self._events, []
+        events: list[InstanceEvent] = []
+        if self._events:
+            events, self._events = self._events, events
         if produced:
             events.append(Tokens(self.spec.id, produced))
         events += finished
@@ -307,7 +310,7 @@ class Instance:
     def _shape(self, rows: Planned) -> StepShape:
         """`StepShape.of` all rows, without making those of the group."""
         group = self._decoding
-        n = len(group)
+        n = len(group.members)
         if not rows:
             return StepShape(n, group.n_computed + n, 0, 0.0, 0, n)
         own = StepShape.of(row for row, _ in rows)
@@ -431,7 +434,10 @@ class Instance:
         self, run: _Run, stopped: Mapping[RequestId, FinishReason], produced: list[Produced]
     ) -> list[InstanceEvent]:
         """Who ended with this step: of itself, or at its `max_tokens`."""
-        ended = dict.fromkeys(self._decoding.at_limit(), FinishReason.LENGTH)
+        at_limit = self._decoding.at_limit()
+        if not (at_limit or stopped or run.rows):
+            return []
+        ended = dict.fromkeys(at_limit, FinishReason.LENGTH)
         for row, sequence in run.rows:
             if row.samples and self._sequences.get(row.request) is sequence:
                 if sequence.n_produced >= sequence.max_tokens:

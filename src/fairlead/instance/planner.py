@@ -64,11 +64,11 @@ class Planner:
 
     @property
     def n_decoding(self) -> int:
-        return len(self.decoding)
+        return len(self.decoding.members)
 
     @property
     def decode_context(self) -> int:
-        return self.decoding.n_computed + len(self.decoding)
+        return self.decoding.n_computed + len(self.decoding.members)
 
     @property
     def n_waiting(self) -> int:
@@ -93,7 +93,8 @@ class Planner:
 
         When it returns, the blocks of every row, and of the group's next iteration, are held.
         """
-        self._promote()
+        if self.catching_up:
+            self._promote()
         budget = max(self.batching.budget.tokens(self, now), 1)
         planned: dict[Sequence, int] = {}
         preempted: list[Sequence] = []
@@ -103,6 +104,8 @@ class Planner:
             left = self._plan_one_by_one(planned, preempted, budget, now)
         if self.waiting and not preempted:
             self._admit(planned, left, now)
+        if not planned:
+            return [], preempted
         rows = [(self._row(sequence, n), sequence) for sequence, n in planned.items()]
         if len(rows) > 1:
             # Decodes first: the executor treats them as one block.
@@ -111,8 +114,6 @@ class Planner:
 
     def _promote(self) -> None:
         """Those that have caught up decode with the others."""
-        if not self.catching_up:
-            return
         for sequence in [s for s in self.catching_up if s.n_uncomputed == 1 and s.n_produced]:
             del self.catching_up[sequence]
             self.decoding.add(sequence)
@@ -121,25 +122,26 @@ class Planner:
         """Whether everybody who runs gets all they could use, or at least as much as their place
         in the order gives them, without asking who comes first."""
         group = self.decoding
-        left = budget - len(group)
+        left = budget - len(group.members)
         if left < 0:
             return False
-        blocks = group.fresh_blocks(1)
-        wanted = 0
+        blocks, wanted = group.fresh_blocks(1), 0
         for sequence in self.catching_up:
-            n = min(sequence.n_uncomputed, left)
-            wanted += sequence.n_uncomputed
-            blocks += max(self._missing(sequence, sequence.n_computed + n), 0)
+            n = sequence.n_uncomputed
+            wanted += n
+            blocks += max(self._missing(sequence, sequence.n_computed + min(n, left)), 0)
         if blocks > self.pool.n_available:
             return False
-        if wanted <= left or not len(group) or self.batching.order.decodes_first:
+        if wanted <= left or not group.members or self.batching.order.decodes_first:
             return True
         return min(s.admitted for s in self.catching_up) > group.last_admitted
 
     def _plan_everybody(self, planned: dict[Sequence, int], budget: int, now: float) -> int:
         """The group, then the others in their order while the budget lasts."""
         self.decoding.hold(1)
-        budget -= len(self.decoding)
+        budget -= len(self.decoding.members)
+        if not self.catching_up:
+            return budget
         catching_up: Iterable[Sequence] = self.catching_up
         if len(self.catching_up) > 1:
             order = self.batching.order

@@ -33,6 +33,7 @@ class Sequence:
         "first_token_s",
         "hashes",
         "id",
+        "limit",
         "max_tokens",
         "n_preemptions",
         "n_published",
@@ -73,6 +74,8 @@ class Sequence:
         """Tokens found in the prefix cache at its first admission."""
         self.first_token_s: float | None = None
         self._last_token_s: float | None = None
+        self.limit = 0
+        """Iteration of its group after which it has `max_tokens`."""
         self.admitted = 0
         self.queued = queued
         self.n_preemptions = 0

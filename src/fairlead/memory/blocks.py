@@ -24,6 +24,8 @@ class BlockPool:
         if n_blocks < 1:
             raise ValueError(f"a pool needs at least 1 block, got {n_blocks}")
         self.n_blocks = n_blocks
+        self.n_available = n_blocks
+        """Blocks that `allocate` could hand out now."""
         self._free = list(range(n_blocks - 1, -1, -1))
         self._name: dict[int, BlockHash] = {}
         """Of blocks whose content can be found."""
@@ -48,11 +50,6 @@ class BlockPool:
     def n_used(self) -> int:
         return self.n_blocks - len(self._free) - len(self._cached)
 
-    @property
-    def n_available(self) -> int:
-        """Blocks that `allocate` could hand out now."""
-        return len(self._free) + len(self._cached)
-
     def match(self, hashes: Sequence[BlockHash]) -> int:
         """How many leading blocks of `hashes` are here, used or cached."""
         named = self._named
@@ -75,6 +72,7 @@ class BlockPool:
         for block in blocks:
             if self._holders[block] == 0:
                 del self._cached[block]
+                self.n_available -= 1
             self._holders[block] += 1
         return blocks
 
@@ -82,6 +80,7 @@ class BlockPool:
         """Hands out `n` blocks with no content; `n` must be at most `n_available`."""
         assert 0 <= n <= self.n_available, f"{n} blocks wanted, {self.n_available} available"
         free = self._free
+        self.n_available -= n
         kept = len(free) - n
         if kept >= 0:
             blocks = free[kept:]
@@ -112,18 +111,21 @@ class BlockPool:
         """
         if not self._name:
             self._free += blocks[::-1]
-            assert len(self._free) <= self.n_blocks, "a block was released twice"
+            self.n_available += len(blocks)
+            assert self.n_available <= self.n_blocks, "a block was released twice"
             return
         free, holders, cached = self._free, self._holders, self._cached
         for block in reversed(blocks):
             count = holders.get(block)
             if count is None:
                 free.append(block)
+                self.n_available += 1
                 continue
             assert count > 0, f"block {block} was released twice"
             holders[block] = count - 1
             if count == 1:
                 cached[block] = None
+                self.n_available += 1
 
     def drain_changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
         """Names that became findable, and names that were evicted, since the last call."""
@@ -153,6 +155,7 @@ class BlockPool:
         free, cached = set(self._free), set(self._cached)
         assert len(free) == len(self._free), "a block is free twice"
         assert not free & cached, f"free and cached: {free & cached}"
+        assert self.n_available == len(free) + len(cached)
         assert free | cached <= set(range(self.n_blocks)), "a block from nowhere"
         assert cached <= set(self._name), "cached without a name"
         assert not free & set(self._name), "free with a name"

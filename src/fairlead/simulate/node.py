@@ -151,7 +151,7 @@ class Node:
     def _count_gaps(self, step: Step, n: int) -> None:
         """The times between tokens. Iterations whose durations differ by less than the histogram
         tells apart are counted together."""
-        if members := len(self._decoding):
+        if members := len(self._decoding.members):
             pieces = min(n, 1 + int(step.growth_s * n / (0.005 * step.first_s)))
             for i in range(pieces):
                 first, end = i * n // pieces, (i + 1) * n // pieces

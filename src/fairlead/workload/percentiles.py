@@ -47,26 +47,45 @@ NOT_MEASURED = Percentiles()
 
 
 class Histogram:
-    """Counts positive times in buckets half a percent wide: bounded memory for any number of
-    samples, percentiles within 0.25%, mean and maximum exact."""
+    """Counts times in buckets half a percent wide: bounded memory for any number of samples,
+    percentiles within 0.25%, mean and maximum exact. Times below zero (errors) have buckets too."""
 
     WIDTH = math.log(1.005)
     LEAST_S = 1e-6
-    """Everything below counts as this; 24 hours is bucket 5,047."""
+    """Everything nearer to 0 counts as this; 24 hours is bucket 5,048."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self.n = 0
         self._sum = 0.0
-        self._max = 0.0
+        self._max = -math.inf
 
     def add(self, value_s: float, n: int = 1) -> None:
-        bucket = int(math.log(max(value_s, self.LEAST_S) / self.LEAST_S) / self.WIDTH)
+        size_s = value_s if value_s >= 0 else -value_s
+        bucket = 1
+        if size_s > self.LEAST_S:
+            bucket += int(math.log(size_s / self.LEAST_S) / self.WIDTH)
+        if value_s < 0:
+            bucket = -bucket
         self._counts[bucket] = self._counts.get(bucket, 0) + n
         self.n += n
         self._sum += value_s * n
         if value_s > self._max:
             self._max = value_s
+
+    def add_all(self, values_s: NDArray[np.float64]) -> None:
+        """Many at once; NaN is left out."""
+        values_s = values_s[~np.isnan(values_s)]
+        if not len(values_s):
+            return
+        sizes = np.maximum(np.abs(values_s), self.LEAST_S) / self.LEAST_S
+        buckets = 1 + (np.log(sizes) / self.WIDTH).astype(np.int64)
+        found, counts = np.unique(np.where(values_s < 0, -buckets, buckets), return_counts=True)
+        for bucket, count in zip(found.tolist(), counts.tolist(), strict=True):
+            self._counts[bucket] = self._counts.get(bucket, 0) + count
+        self.n += len(values_s)
+        self._sum += float(values_s.sum())
+        self._max = max(self._max, float(values_s.max()))
 
     def percentiles(self) -> Percentiles:
         if not self.n:
@@ -83,4 +102,34 @@ class Histogram:
             seen += self._counts[bucket]
             if seen >= wanted:
                 break
-        return min(self.LEAST_S * math.exp((bucket + 0.5) * self.WIDTH), self._max)
+        middle_s = self.LEAST_S * math.exp((abs(bucket) - 0.5) * self.WIDTH)
+        return min(middle_s if bucket > 0 else -middle_s, self._max)
+
+
+class Distribution:
+    """Samples in arrays as long as they are few, and then a histogram."""
+
+    def __init__(self, exact: int) -> None:
+        """`exact` is the most samples that are held."""
+        self._exact = exact
+        self._parts: list[NDArray[np.float64]] = []
+        self._n = 0
+        self._histogram: Histogram | None = None
+
+    def add(self, values_s: NDArray[np.float64]) -> None:
+        """NaN is left out."""
+        if self._histogram is not None:
+            self._histogram.add_all(values_s)
+            return
+        self._parts.append(values_s)
+        self._n += len(values_s)
+        if self._n > self._exact:
+            self._histogram = Histogram()
+            for part in self._parts:
+                self._histogram.add_all(part)
+            self._parts.clear()
+
+    def percentiles(self) -> Percentiles:
+        if self._histogram is not None:
+            return self._histogram.percentiles()
+        return Percentiles.of(np.concatenate(self._parts)) if self._parts else NOT_MEASURED

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -145,81 +145,96 @@ class Columns:
         )
 
 
+PACKED = 4096
+"""Records that wait to be packed into columns together."""
+
+
 class RecordColumns:
-    """Takes records one by one and keeps about 100 bytes of each."""
+    """Takes records one by one and keeps about 130 bytes of each."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
-        self._numbers = {name: array("d") for name in _NUMBERS}
-        self._indices = {name: array("q") for name in _INDICES}
+        self._waiting: list[RequestRecord] = []
+        self._packed: list[dict[str, NDArray[Any]]] = []
+        self._n = 0
         self._objectives: dict[Objective, int] = {}
         self._tenants: dict[str, int] = {}
         self._programs: dict[str, int] = {}
-        self._gaps = array("d")
-        self._append_number = [column.append for column in self._numbers.values()]
-        self._append_index = [column.append for column in self._indices.values()]
         for record in records:
             self.append(record)
 
     def __len__(self) -> int:
-        return len(self._indices["ending"])
+        return self._n
 
     def append(self, record: RequestRecord) -> None:
-        arrival, first, last, ended, queue, prompt, output, cached, ttft, e2e = self._append_number
-        arrival(record.arrival_s)
-        first(_or_nan(record.first_token_s))
-        last(_or_nan(record.last_token_s))
-        ended(_last_known(record))
-        queue(_or_nan(record.queue_s))
-        prompt(record.prompt_tokens)
-        output(record.output_tokens)
-        cached(_or_nan(record.cached_tokens))
-        ttft(_or_nan(record.predicted_ttft_s))
-        e2e(_or_nan(record.predicted_e2e_s))
-        ending, resumed, objective, tenant, program = self._append_index
-        ending(_PLACE_OF_ENDING[record.ending])
-        resumed(record.resumed)
-        objective(_place(self._objectives, record.objective))
-        tenant(_place(self._tenants, record.tenant) if record.tenant else -1)
-        program(-1 if record.program is None else _place(self._programs, record.program))
-        times = record.token_times_s
-        if len(times) > 1:
-            self._gaps.extend(b - a for a, b in pairwise(times))
+        self._n += 1
+        self._waiting.append(record)
+        if len(self._waiting) >= PACKED:
+            self._pack()
 
     def columns(self) -> Columns:
         """All records so far, as arrays of their own."""
-        numbers = {name: np.array(values) for name, values in self._numbers.items()}
-        indices = {name: np.array(values) for name, values in self._indices.items()}
+        self._pack()
+        names = self._packed[0]
+        arrays = {name: np.concatenate([part[name] for part in self._packed]) for name in names}
         return Columns(
-            **numbers,
-            ending=indices["ending"],
-            resumed=indices["resumed"].astype(np.bool_),
-            objective=indices["objective"],
-            tenant=indices["tenant"],
-            program=indices["program"],
+            **arrays,
             objectives=tuple(self._objectives),
             tenants=tuple(self._tenants),
             programs=tuple(self._programs),
-            gaps_s=np.array(self._gaps),
         )
 
+    def take(self) -> Columns:
+        """All records since the last `take`."""
+        columns = self.columns()
+        self._packed.clear()
+        self._n = 0
+        return columns
 
-_NUMBERS = (
-    "arrival_s",
-    "first_s",
-    "last_s",
-    "ended_s",
-    "queue_s",
-    "prompt_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "predicted_ttft_s",
-    "predicted_e2e_s",
-)
-_INDICES = ("ending", "resumed", "objective", "tenant", "program")
+    def _pack(self) -> None:
+        records = self._waiting
+        if not records and self._packed:
+            return
+        numbers = {name: _numbers(records, name) for name in _NUMBERS}
+        numbers["ended_s"] = np.array([_last_known(record) for record in records], np.float64)
+        gaps = [b - a for record in records for a, b in pairwise(record.token_times_s)]
+        endings = [_PLACE_OF_ENDING[record.ending] for record in records]
+        objectives = [_place(self._objectives, record.objective) for record in records]
+        tenants = [_place(self._tenants, r.tenant) if r.tenant else -1 for r in records]
+        programs = [
+            -1 if record.program is None else _place(self._programs, record.program)
+            for record in records
+        ]
+        self._packed.append(
+            {
+                **numbers,
+                "ending": np.array(endings, np.int64),
+                "resumed": np.array([record.resumed for record in records], np.bool_),
+                "objective": np.array(objectives, np.int64),
+                "tenant": np.array(tenants, np.int64),
+                "program": np.array(programs, np.int64),
+                "gaps_s": np.array(gaps, np.float64),
+            }
+        )
+        records.clear()
 
 
-def _or_nan(value: float | None) -> float:
-    return NAN if value is None else value
+_NUMBERS = {
+    "arrival_s": "arrival_s",
+    "first_s": "first_token_s",
+    "last_s": "last_token_s",
+    "queue_s": "queue_s",
+    "prompt_tokens": "prompt_tokens",
+    "output_tokens": "output_tokens",
+    "cached_tokens": "cached_tokens",
+    "predicted_ttft_s": "predicted_ttft_s",
+    "predicted_e2e_s": "predicted_e2e_s",
+}
+"""Name of a column, and of the field of a record; a None becomes NaN."""
+
+
+def _numbers(records: Sequence[RequestRecord], column: str) -> NDArray[np.float64]:
+    field = attrgetter(_NUMBERS[column])
+    return np.array([field(record) for record in records], np.float64)
 
 
 def _last_known(record: RequestRecord) -> float:
