@@ -74,6 +74,8 @@ class Shadow:
 
     @property
     def queued_tokens(self) -> int:
+        if not self._backlog_tokens:
+            return 0
         self._advance()
         return int(self._backlog_tokens)
 

@@ -38,7 +38,7 @@ class Tracked:
         self.dispatched_s = now
         self.first_token_s: float | None = None
         self.predicted_ttft_s: float | None = None
-        """From arrival to first token, as predicted when it was first dispatched."""
+        """From arrival to first token, as predicted when it was first dispatched; of some only."""
         self.predicted_e2e_s: float | None = None
         """The same to the last token."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Reject
 
-LINES = 1000
+ENTRIES = 1000
 """Actions that are hashed at a time."""
 
 
@@ -16,14 +17,13 @@ class Digest:
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
-        self._lines: list[str] = []
+        self._entries: list[tuple[Any, ...]] = []
 
     def add(self, actions: Sequence[Action], now: float) -> None:
-        lines = self._lines
-        lines.append(repr(now))
+        entries = self._entries
         for action in actions:
-            lines.append(_line(action))
-        if len(lines) > LINES:
+            entries.append(_entry(action, now))
+        if len(entries) > ENTRIES:
             self._flush()
 
     def hexdigest(self) -> str:
@@ -31,18 +31,18 @@ class Digest:
         return self._hash.hexdigest()
 
     def _flush(self) -> None:
-        self._hash.update("\n".join(self._lines).encode())
-        self._lines.clear()
+        self._hash.update(repr(self._entries).encode())
+        self._entries.clear()
 
 
-def _line(action: Action) -> str:
+def _entry(action: Action, now: float) -> tuple[Any, ...]:
     if type(action) is Deliver:
-        return ",".join([f"{row.request} {row.start} {len(row.token_ids)}" for row in action.rows])
+        return now, [(row.request, row.start, len(row.token_ids)) for row in action.rows]
     if type(action) is Dispatch:
-        return f"{action.instance} {action.request.id} {action.attempt}"
+        return now, action.instance, action.request.id, action.attempt
     if type(action) is Complete:
-        return f"{action.request} {action.why.value}"
+        return now, action.request, action.why.value
     if type(action) is Reject:
-        return f"{action.request} {action.why.value} {action.retry_after_s!r}"
-    assert type(action) is Cancel, f"{action!r} has no line in the digest"
-    return f"{action.instance} {action.request} {action.attempt} {action.why.value}"
+        return now, action.request, action.why.value, action.retry_after_s
+    assert type(action) is Cancel, f"{action!r} has no place in the digest"
+    return now, action.instance, action.request, action.attempt, action.why.value
