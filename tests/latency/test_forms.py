@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fairlead.latency import Linear, StepShape, ThirteenCoefficients
-from fairlead.latency.forms import MAX_PREFILL_TOKENS, Form, p_norm
+from fairlead.latency.forms import MAX_PREFILL_TOKENS, Form
+from fairlead.latency.price import p_norm
 from fairlead.model.step import MAX_ITERATIONS
 
 

@@ -16,14 +16,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
+from fairlead.latency.price import Price
 from fairlead.model import ConfigError, StepShape
 from fairlead.model.step import iterations_within, series_s
 
 MAX_PREFILL_TOKENS = 1 << 20
 """What `prefill_within` answers at most, so that unlimited time has an answer."""
-
-_CACHED_TOKENS = 8192
-"""Step sizes whose matrix time is remembered: a bound on the cache, above any usual budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,16 +125,13 @@ class ThirteenCoefficients:
     """The same, for each query-key pair of the chunks (c2)."""
     prefill_s_per_sequence: float = math.nan
     """The same, for each decode (c3). Not a number as above."""
-    _overhead_s: float = field(init=False, repr=False, compare=False)
-    _gemm_s: dict[int, float] = field(init=False, repr=False, compare=False)
-    """Matrix time by tokens in the step: raising to a power is the dearest part of a price."""
+    _price: Price = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._fill("prefill_s_per_context_token", self.decode_s_per_context_token)
         self._fill("prefill_s_per_sequence", self.decode_s_per_sequence)
         _check(self)
-        object.__setattr__(self, "_overhead_s", self.host_s + self.base_s)
-        object.__setattr__(self, "_gemm_s", {})
+        object.__setattr__(self, "_price", Price(**self.coefficients()))
 
     def _fill(self, name: str, unmeasured: float) -> None:
         if math.isnan(getattr(self, name)):
@@ -147,7 +142,7 @@ class ThirteenCoefficients:
         return _public_fields(self)
 
     def step_s(self, shape: StepShape) -> float:
-        return self._price_s(
+        return self._price.step_s(
             shape.decodes,
             shape.decode_context,
             shape.prefill_tokens,
@@ -155,43 +150,6 @@ class ThirteenCoefficients:
             shape.longest,
             shape.sampled,
         )
-
-    def _price_s(
-        self,
-        decodes: int,
-        decode_context: int,
-        prefill_tokens: int,
-        pairs: float,
-        longest: int,
-        sampled: int,
-    ) -> float:
-        gemm_s = self._gemm_s.get(decodes + prefill_tokens)
-        if gemm_s is None:
-            gemm_s = self._new_gemm_s(decodes + prefill_tokens)
-        attention_s = (
-            self.decode_base_s
-            + self.decode_s_per_sequence * decodes
-            + self.decode_s_per_context_token * decode_context
-        )
-        if prefill_tokens:
-            path_s = self.walk_s_per_context_token * longest
-            work_s = (
-                self.prefill_s_per_context_token * decode_context
-                + self.prefill_s_per_pair * pairs
-                + self.prefill_s_per_sequence * decodes
-            )
-            if work_s > path_s:
-                path_s = work_s
-            path_s += self.prefill_base_s
-            if path_s > attention_s:
-                attention_s = path_s
-        return self._overhead_s + gemm_s + self.sample_s_per_sequence * sampled + attention_s
-
-    def _new_gemm_s(self, tokens: int) -> float:
-        gemm_s = p_norm(self.weights_s, self.gemm_s_per_token * tokens, self.sharpness)
-        if tokens <= _CACHED_TOKENS:
-            self._gemm_s[tokens] = gemm_s
-        return gemm_s
 
     def growth_s(self, shape: StepShape) -> float:
         return self.decode_s_per_context_token * shape.decodes
@@ -205,7 +163,7 @@ class ThirteenCoefficients:
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
         def cost_s(n: int) -> float:
-            return self._price_s(
+            return self._price.step_s(
                 shape.decodes,
                 shape.decode_context,
                 shape.prefill_tokens + n,
@@ -219,13 +177,6 @@ class ThirteenCoefficients:
 
 Form = Linear | ThirteenCoefficients
 """Every closed form there is; each of them is a `LatencyModel`."""
-
-
-def p_norm(a: float, b: float, p: float) -> float:
-    """(a^p + b^p)^(1/p) of two non-negative numbers; neither a large p nor a small number makes
-    it overflow or vanish, because the greater is taken out first."""
-    low, high = (a, b) if a < b else (b, a)
-    return high * (1.0 + (low / high) ** p) ** (1.0 / p) if high > 0.0 else 0.0
 
 
 def _decode_only(first_s: float, shape: StepShape) -> float:
