@@ -9,14 +9,15 @@ Rule:  draw every sequence's output length from the lengths that lately finished
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass
 from random import Random
 
-from fairlead.memory import future_peak
+import numpy as np
+
+from fairlead.memory import worst_future_peak
 from fairlead.model import SequenceView
 from fairlead.policies.batching.fcfs import ArrivalOrder, FixedBudget, LastAdmitted
+from fairlead.policies.batching.lengths import FinishedLengths
 from fairlead.policies.batching.parts import Batching, BatchView
 from fairlead.policies.registry import batching
 
@@ -46,38 +47,23 @@ class PastFutureAdmission:
 
     def __init__(self, params: Params, rng: Random) -> None:
         self._reserve = params.reserve
-        self._rng = rng
-        initial = [params.initial_tokens] * (params.window // 2)
-        self._lengths = deque(initial, maxlen=params.window)
+        self.lengths = FinishedLengths(params.window, params.initial_tokens, rng)
 
     def finished(self, sequence: SequenceView) -> None:
-        self._lengths.append(sequence.n_produced)
+        self.lengths.add(sequence.n_produced)
 
     def admit(self, sequence: SequenceView, view: BatchView, now: float) -> bool:
         if not view.n_running:
             return True  # Alone it fits: the instance would have refused it otherwise.
         batch = [*view.running, sequence]
-        lengths = sorted(self._lengths)
+        held = np.array([one.n_known for one in batch], np.int64)
+        produced = held - np.array([one.prompt_tokens for one in batch], np.int64)
+        most = np.array([one.max_tokens for one in batch], np.int64)
         # A large batch averages by itself; a small one needs the worst of several draws.
         n_draws = min(5, 200 // len(batch) + 1)
-        peak = max(
-            future_peak((member.n_known, self._remaining(member, lengths)) for member in batch)
-            for _ in range(n_draws)
-        )
+        remaining = self.lengths.draw_remaining(produced, most, n_draws)
+        peak = worst_future_peak(held, remaining)
         return peak <= view.n_blocks * view.block_tokens * (1 - self._reserve)
-
-    def _remaining(self, sequence: SequenceView, lengths: list[int]) -> int:
-        """One draw of the tokens it will still produce, given that it has produced some."""
-        produced, most = sequence.n_produced, sequence.max_tokens
-        tail = lengths[bisect_right(lengths, produced) :]
-        if produced == 0:
-            drawn: float = self._rng.choice(lengths) if lengths else most
-        else:
-            grid = [produced, *tail, max(most, produced)]
-            at = self._rng.random() * (len(grid) - 1)
-            low = int(at)
-            drawn = grid[low] + (at - low) * (grid[min(low + 1, len(grid) - 1)] - grid[low])
-        return max(min(round(drawn), most) - produced, 0)
 
 
 @batching("past-future", Params)

@@ -17,11 +17,14 @@ from random import Random
 from fairlead.latency.model import StepShape
 from fairlead.model import SequenceView
 from fairlead.policies.batching import past_future
+from fairlead.policies.batching.lengths import FinishedLengths
 from fairlead.policies.batching.parts import Admission, Batching, BatchView, Key
 from fairlead.policies.registry import batching
 
 FEASIBLE, LATE, UNTIMED = 0, 1, 2
 """Classes of urgency, first served first."""
+REMEMBERED = 100_000
+"""Prompt lengths whose price is kept: a bound on memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +53,38 @@ class Params:
             raise ValueError(f"reserve must be at least 0 and below 1, got {self.reserve}")
 
 
-def next_token_due_s(sequence: SequenceView, view: BatchView) -> float | None:
-    """When the next token of a sequence must come for its objective still to be kept.
+class Dues:
+    """When sequences must have their next token for their objectives still to be kept."""
 
-    By pace where a time per token is promised, by what is left to produce where a deadline is;
-    None where nothing is promised about its next token.
-    """
-    objective = sequence.objective
-    if sequence.first_token_s is not None and objective.tpot_s is not None:
-        return sequence.first_token_s + sequence.n_produced * objective.tpot_s
-    if sequence.n_produced == 0 and objective.ttft_s is not None:
-        return sequence.arrival_s + objective.ttft_s
-    if objective.deadline_s is not None:
-        left = sequence.max_tokens - sequence.n_produced
-        alone_s = view.latency.step_s(StepShape(decodes=1, decode_context=sequence.n_known))
-        return sequence.arrival_s + objective.deadline_s - left * alone_s * view.slowdown
-    return None
+    def __init__(self, lengths: FinishedLengths) -> None:
+        self._lengths = lengths
+        self._alone_s: dict[int, float] = {}
+        """Time to compute prompts of so many tokens, were they alone."""
 
+    def next_token_s(self, sequence: SequenceView, view: BatchView) -> float | None:
+        """None where nothing is promised. A deadline is kept if the rest of an answer of the
+        length to be expected comes after the next token as fast as it can."""
+        objective = sequence.objective
+        if sequence.first_token_s is not None and objective.tpot_s is not None:
+            return sequence.first_token_s + sequence.n_produced * objective.tpot_s
+        if sequence.n_produced == 0 and objective.ttft_s is not None:
+            return sequence.arrival_s + objective.ttft_s
+        if objective.deadline_s is not None:
+            left = self._lengths.expected_remaining(sequence.n_produced, sequence.max_tokens)
+            alone_s = view.latency.step_s(StepShape(1, sequence.n_known, 0, 0.0, 0, 1))
+            return sequence.arrival_s + objective.deadline_s - left * alone_s * view.slowdown
+        return None
 
-def prefill_s(sequence: SequenceView, view: BatchView) -> float:
-    """Time to compute what is known of it, were it alone."""
-    n = sequence.n_known - sequence.n_computed
-    pairs = n * (sequence.n_computed + n / 2)
-    shape = StepShape(prefill_tokens=n, prefill_pairs=pairs, longest=sequence.n_known, sampled=1)
-    return view.latency.step_s(shape) * view.slowdown
+    def prefill_s(self, sequence: SequenceView, view: BatchView) -> float:
+        """Time to compute what is known of it, were it alone."""
+        n = sequence.n_known - sequence.n_computed
+        if sequence.n_computed == 0 and n in self._alone_s:
+            return self._alone_s[n] * view.slowdown
+        pairs = n * (sequence.n_computed + n / 2)
+        alone_s = view.latency.step_s(StepShape(0, 0, n, pairs, sequence.n_known, 1))
+        if sequence.n_computed == 0 and len(self._alone_s) < REMEMBERED:
+            self._alone_s[n] = alone_s
+        return alone_s * view.slowdown
 
 
 class SlackOrder:
@@ -82,11 +93,14 @@ class SlackOrder:
     settled = False
     decodes_first = True
 
+    def __init__(self, dues: Dues) -> None:
+        self._dues = dues
+
     def waiting_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
-        due_s = next_token_due_s(sequence, view)
+        due_s = self._dues.next_token_s(sequence, view)
         if due_s is None:
             return (UNTIMED, sequence.priority, sequence.arrival_s, sequence.queued)
-        urgency = FEASIBLE if now + prefill_s(sequence, view) <= due_s else LATE
+        urgency = FEASIBLE if now + self._dues.prefill_s(sequence, view) <= due_s else LATE
         return (urgency, sequence.priority, due_s, sequence.queued)
 
     def running_key(self, sequence: SequenceView, view: BatchView, now: float) -> Key:
@@ -110,21 +124,27 @@ class PacedAdmission:
         return self._keeps_pace(sequence, view) and self._memory.admit(sequence, view, now)
 
     def _keeps_pace(self, sequence: SequenceView, view: BatchView) -> bool:
-        batch = [*view.running, sequence]
-        paces = [s.objective.tpot_s for s in batch if s.objective.tpot_s is not None]
-        if not view.running or not paces:
+        running = view.running
+        paces = {s.objective.tpot_s for s in running}
+        paces.add(sequence.objective.tpot_s)
+        paces.discard(None)
+        if not running or not paces:
             return True
-        context = sum(s.n_known for s in batch)
-        shape = StepShape(decodes=len(batch), decode_context=context, sampled=len(batch))
-        return view.latency.step_s(shape) * view.slowdown <= self._spare * min(paces)
+        n = len(running) + 1
+        context = view.decode_context + sum(s.n_known for s in (*view.prefilling, sequence))
+        step_s = view.latency.step_s(StepShape(n, context, 0, 0.0, 0, n))
+        return step_s * view.slowdown <= self._spare * min(pace for pace in paces if pace)
 
 
 class MostSlack:
     """Preempts batch work first, then whoever is due last; the last admitted among equals."""
 
+    def __init__(self, dues: Dues) -> None:
+        self._dues = dues
+
     def choose(self, running: Sequence[SequenceView], view: BatchView, now: float) -> SequenceView:
         def expendable(sequence: SequenceView) -> tuple[bool, float, int]:
-            due_s = next_token_due_s(sequence, view)
+            due_s = self._dues.next_token_s(sequence, view)
             return (due_s is None, due_s or 0.0, sequence.admitted)
 
         return max(running, key=expendable)
@@ -135,37 +155,44 @@ class SparedBudget:
     """As much prefill as the running sequences' slack pays for."""
 
     params: Params
+    dues: Dues
 
     def tokens(self, view: BatchView, now: float) -> int:
-        decodes, context, spared_s = 0, 0, float("inf")
+        decodes, most = view.n_decoding, self.params.max_step_tokens
+        chunk = most
+        # Where nobody needs prefill, nobody needs to be asked what it may cost.
+        if view.n_waiting or view.prefilling:
+            spared_s = self._spared_s(view, now)
+            if spared_s < float("inf"):
+                shape = StepShape(decodes, view.decode_context, 0, 0.0, 0, decodes)
+                within = view.latency.prefill_within(
+                    shape, self.params.spare * spared_s / view.slowdown, 0
+                )
+                chunk = max(self.params.min_chunk_tokens, within)
+        return min(decodes + chunk, max(most, decodes + 1))
+
+    def _spared_s(self, view: BatchView, now: float) -> float:
+        """Time until the first of those who decode falls behind."""
+        spared_s = float("inf")
         for sequence in view.running:
             if sequence.n_known - sequence.n_computed != 1:
                 continue
-            decodes += 1
-            context += sequence.n_known
-            due_s = next_token_due_s(sequence, view)
-            if due_s is not None:
-                # One that is late already has nothing to protect.
-                left_s = due_s - now
-                spared_s = min(spared_s, left_s) if left_s > 0 else spared_s
-        chunk = self.params.max_step_tokens
-        if spared_s < float("inf"):
-            shape = StepShape(decodes=decodes, decode_context=context, sampled=decodes)
-            within = view.latency.prefill_within(
-                shape, self.params.spare * spared_s / view.slowdown, 0
-            )
-            chunk = max(self.params.min_chunk_tokens, within)
-        return min(decodes + chunk, max(self.params.max_step_tokens, decodes + 1))
+            due_s = self.dues.next_token_s(sequence, view)
+            # One that is late already has nothing to protect.
+            if due_s is not None and now < due_s < now + spared_s:
+                spared_s = due_s - now
+        return spared_s
 
 
 @batching("slack", Params)
 def slack(params: Params, rng: Random) -> Batching:
-    memory = past_future.Params(reserve=params.reserve)
+    memory = past_future.PastFutureAdmission(past_future.Params(reserve=params.reserve), rng)
+    dues = Dues(memory.lengths)
     return Batching(
         "slack",
-        SlackOrder(),
-        PacedAdmission(params, past_future.PastFutureAdmission(memory, rng)),
-        MostSlack(),
-        SparedBudget(params),
+        SlackOrder(dues),
+        PacedAdmission(params, memory),
+        MostSlack(dues),
+        SparedBudget(params, dues),
         urgent_first=True,
     )
