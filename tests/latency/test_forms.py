@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fairlead.latency import Linear, StepShape, ThirteenCoefficients
 from fairlead.latency.forms import MAX_PREFILL_TOKENS, Form
@@ -60,7 +61,8 @@ def shapes(draw: st.DrawFn) -> StepShape:
     shape = draw(decode_shapes() | st.just(StepShape()))
     tokens = draw(st.integers(0, 20000))
     start = draw(st.integers(0, 100000)) if tokens else 0
-    return shape._replace(
+    return structs.replace(
+        shape,
         prefill_tokens=tokens,
         prefill_pairs=tokens * (start + tokens / 2),
         longest=max(shape.longest, start + tokens),
@@ -70,7 +72,8 @@ def shapes(draw: st.DrawFn) -> StepShape:
 
 def after(shape: StepShape, iterations: int) -> StepShape:
     """The shape of a decode-only step that many iterations later."""
-    return shape._replace(
+    return structs.replace(
+        shape,
         decode_context=shape.decode_context + iterations * shape.decodes,
         longest=shape.longest + iterations,
     )
@@ -148,7 +151,7 @@ def test_no_field_makes_a_step_shorter(
     field: str, model: Form, shape: StepShape, more: int
 ) -> None:
     """Also where the first prefill token changes the branch of the attention."""
-    larger = shape._replace(**{field: getattr(shape, field) + more})
+    larger = structs.replace(shape, **{field: getattr(shape, field) + more})
     assert model.step_s(larger) >= model.step_s(shape) * (1 - 1e-14)
 
 
@@ -198,7 +201,7 @@ def test_thirteen_is_the_formula_of_the_design() -> None:
         + 2.5377e-3
         + (64000 * 14.4037e-8 + 128 * 2.12954e-9 + 64 * 1.9093e-5)
     )
-    walked = worked._replace(longest=60000)
+    walked = structs.replace(worked, longest=60000)
     assert RTX.step_s(walked) == pytest.approx(
         0.9423e-3 + gemm + 64 * 0.4438e-5 + 2.5377e-3 + 60000 * 7.0736e-7
     )
@@ -224,7 +227,7 @@ def test_unmeasured_mixed_steps_cost_what_pure_ones_do() -> None:
 def test_a_thin_chunk_makes_the_decodes_beside_it_dearer() -> None:
     """Measured on the RTX PRO 6000: 13.0 ms become 21.5 ms (128 decodes, 1k context each)."""
     pure = StepShape(128, 128 * 1024, 0, 0.0, 1024, 128)
-    mixed = pure._replace(prefill_tokens=16, prefill_pairs=128.0)
+    mixed = structs.replace(pure, prefill_tokens=16, prefill_pairs=128.0)
     assert RTX.step_s(mixed) - RTX.step_s(pure) > 5e-3
 
 

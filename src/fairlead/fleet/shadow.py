@@ -261,11 +261,11 @@ class Shadow:
     # ---------------------------------------------------------------- prices
 
     def _decode_step_s(self, batch: int) -> float:
-        """A decode step of this batch; its price is kept while the context stays within 1 %."""
+        """A decode step of this batch; its price is kept while the context stays within 3 %."""
         batch = min(batch, self.spec.max_sequences)
         context = self._context
         kept = self._decode_prices.get(batch)
-        if kept is None or abs(kept[0] - context) > 0.01 * context:
+        if kept is None or abs(kept[0] - context) > 0.03 * context:
             shape = StepShape(batch, int(context), 0, 0.0, 0, batch)
             kept = (context, self.latency.step_s(shape) * self.slowdown)
             self._decode_prices[batch] = kept

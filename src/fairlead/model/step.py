@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -35,7 +34,7 @@ class Row(Struct, frozen=True, gc=False):
     """True where the row reaches the end of the known tokens, so that a new token comes out."""
 
 
-class StepShape(NamedTuple):
+class StepShape(Struct, frozen=True, gc=False):
     """All that a step's duration depends on."""
 
     decodes: int = 0
@@ -52,8 +51,8 @@ class StepShape(NamedTuple):
     sampled: int = 0
     """Sequences from which a token is drawn (Q)."""
 
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> StepShape:
+    @staticmethod
+    def of(rows: Iterable[Row]) -> StepShape:
         decodes = context = tokens = longest = sampled = 0
         pairs = 0.0
         for row in rows:
@@ -67,7 +66,7 @@ class StepShape(NamedTuple):
             if end > longest:
                 longest = end
             sampled += row.samples
-        return cls(decodes, context, tokens, pairs, longest, sampled)
+        return StepShape(decodes, context, tokens, pairs, longest, sampled)
 
 
 class Step:

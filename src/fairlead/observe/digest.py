@@ -1,15 +1,15 @@
-"""The hash of every action that a fleet took: equal for equal seeds, on any machine."""
+"""The hash of every action that a fleet took: equal for equal seeds."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
 from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Reject
 
-ENTRIES = 1000
-"""Actions that are hashed at a time."""
+WORDS = 4000
+"""Words that are hashed at a time."""
 
 
 class Digest:
@@ -17,32 +17,48 @@ class Digest:
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
-        self._entries: list[tuple[Any, ...]] = []
+        self._words: list[str] = []
+        self._numbers = array("q")
+        self._times = array("d")
 
     def add(self, actions: Sequence[Action], now: float) -> None:
-        entries = self._entries
         for action in actions:
-            entries.append(_entry(action, now))
-        if len(entries) > ENTRIES:
+            self._times.append(now)
+            self._add(action)
+        if len(self._words) > WORDS:
             self._flush()
 
     def hexdigest(self) -> str:
         self._flush()
         return self._hash.hexdigest()
 
+    def _add(self, action: Action) -> None:
+        words, numbers = self._words, self._numbers
+        if type(action) is Deliver:
+            for row in action.rows:
+                words.append(row.request)
+                numbers.append(row.start)
+                numbers.append(len(row.token_ids))
+        elif type(action) is Dispatch:
+            words.append(action.instance)
+            words.append(action.request.id)
+            numbers.append(action.attempt)
+        elif type(action) is Complete:
+            words.append(action.request)
+            words.append(action.why.value)
+        elif type(action) is Reject:
+            words.append(action.request)
+            words.append(action.why.value)
+            self._times.append(action.retry_after_s or -1.0)
+        else:
+            assert type(action) is Cancel, f"{action!r} has no place in the digest"
+            words.append(action.instance)
+            words.append(action.request)
+            numbers.append(action.attempt)
+
     def _flush(self) -> None:
-        self._hash.update(repr(self._entries).encode())
-        self._entries.clear()
-
-
-def _entry(action: Action, now: float) -> tuple[Any, ...]:
-    if type(action) is Deliver:
-        return now, [(row.request, row.start, len(row.token_ids)) for row in action.rows]
-    if type(action) is Dispatch:
-        return now, action.instance, action.request.id, action.attempt
-    if type(action) is Complete:
-        return now, action.request, action.why.value
-    if type(action) is Reject:
-        return now, action.request, action.why.value, action.retry_after_s
-    assert type(action) is Cancel, f"{action!r} has no place in the digest"
-    return now, action.instance, action.request, action.attempt, action.why.value
+        self._hash.update(self._times.tobytes())
+        self._hash.update(self._numbers.tobytes())
+        self._hash.update(" ".join(self._words).encode())
+        self._words.clear()
+        del self._numbers[:], self._times[:]

@@ -63,7 +63,8 @@ class FinishedLengths:
             fresh = produced == 0
             chosen = self._generator.integers(0, len(lengths), (n_draws, len(produced)))
             drawn = np.where(fresh, lengths[chosen], drawn)
-        return np.maximum(np.minimum(drawn, most) - produced, 0)
+        remaining: NDArray[np.int64] = np.maximum(np.minimum(drawn, most) - produced, 0)
+        return remaining
 
     def _in_order(self) -> list[int]:
         if self._sorted is None:

@@ -1,0 +1,46 @@
+"""Everything about the package stands in pyproject.toml; this adds one choice.
+
+`FAIRLEAD_COMPILE=1 pip install --no-build-isolation .` compiles the core with mypyc (part of
+mypy, which must be installed, with a C compiler): the same code, faster simulations.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+CORE = ("instance", "memory", "fleet", "simulate")
+"""Folders that are compiled, and below them single files that these call most."""
+BESIDE = (
+    "latency/price.py",
+    "model/step.py",
+    "observe/digest.py",
+    "policies/batching/fcfs.py",
+    "policies/routing/least_load.py",
+    "workload/draws.py",
+    "workload/percentiles.py",
+    "workload/records.py",
+)
+INTERPRETED = ("__init__.py", "config.py", "settings.py", "table.py", "run.py", "fuzz.py")
+"""Read files, fill dataclasses or run once: nothing to gain."""
+
+
+def sources() -> list[str]:
+    root = Path("src/fairlead")
+    found = [path for folder in CORE for path in sorted((root / folder).glob("*.py"))]
+    return [str(p) for p in found if p.name not in INTERPRETED] + [str(root / p) for p in BESIDE]
+
+
+extensions = []
+if os.environ.get("FAIRLEAD_COMPILE"):
+    try:
+        from mypyc.build import mypycify
+    except ImportError:
+        sys.exit("FAIRLEAD_COMPILE=1 needs mypy beside it: pip install mypy setuptools")
+    flags = ["--ignore-missing-imports", "--follow-imports=silent"]
+    extensions = mypycify([*flags, *sources()], opt_level="3")
+
+setup(ext_modules=extensions)
