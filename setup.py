@@ -18,7 +18,6 @@ BESIDE = (
     "latency/price.py",
     "model/step.py",
     "observe/digest.py",
-    "policies/batching/fcfs.py",
     "policies/routing/least_load.py",
     "workload/draws.py",
     "workload/percentiles.py",

@@ -67,8 +67,10 @@ def test_sarathi_runs_decodes_first_then_unfinished_prefills_then_newcomers() ->
 
 def test_sarathi_admits_only_whole_prompts_where_fcfs_admits_a_first_chunk() -> None:
     for name, admitted in (("fcfs", 2), ("sarathi", 1)):
-        key = "step_tokens" if name == "fcfs" else "chunk_tokens"
-        inst = instance(name, {key: 50}, n_blocks=16)  # 64 tokens
+        params: dict[str, Any] = {"chunk_tokens": 50}
+        if name == "fcfs":
+            params = {"step_tokens": 50, "whole_prompt": False}
+        inst = instance(name, params, n_blocks=16)  # 64 tokens
         inst.submit(request("r0", 40, out=2), 0.0)
         inst.submit(request("r1", 40, out=2), 0.0)
         assert len(next_step(inst).rows) == admitted

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from fairlead.instance.planner import Planned, Planner
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.model import LatencyModel
-from fairlead.memory import next_hash, root_hash
 from fairlead.model import (
-    BlockHash,
     Finished,
     FinishReason,
     InstanceEvent,
@@ -248,21 +246,30 @@ class Instance:
         events += finished
         return events
 
-    def tell(self) -> Tokens | None:
-        """All tokens that others have not heard of yet; None where there are none."""
-        rows = [
-            self._telling(sequence)
-            for sequence in self._sequences.values()
-            if sequence.n_told < sequence.n_produced
-        ]
+    def keep_up(self, ahead: int) -> None:
+        """Holds the blocks that a step under way has taken by now: `ahead` of its iterations are
+        over, though not committed."""
+        if ahead:
+            self._decoding.hold(ahead + 1)
+
+    def tell(self, ahead: int = 0) -> Tokens | None:
+        """All tokens that others have not heard of yet; None where there are none. `ahead`
+        iterations of the step under way are over, though not committed."""
+        rows = []
+        for sequence in self._sequences.values():
+            n = sequence.n_produced + (ahead if sequence.decoding is not None else 0)
+            if sequence.n_told < n:
+                rows.append(self._telling(sequence, n))
         return Tokens(self.spec.id, rows) if rows else None
 
-    def report(self, now: float, *, whole_cache: bool = False) -> Report:
+    def report(self, now: float, *, whole_cache: bool = False, ahead: int = 0) -> Report:
         """A picture of the instance; its cache changes are told once and then forgotten.
 
-        `whole_cache` tells of every cached prefix, for a fleet that knows of none.
+        `whole_cache` tells of every cached prefix, for a fleet that knows of none. `ahead`
+        iterations of the step under way are over, though not committed.
         """
-        planner = self._planner
+        self.keep_up(ahead)
+        planner, group = self._planner, self._decoding
         stored, evicted = planner.pool.drain_changes()
         if whole_cache:
             stored = planner.pool.names()
@@ -274,7 +281,7 @@ class Instance:
             running=planner.n_running,
             waiting=planner.n_waiting,
             queued_tokens=planner.queued_tokens(),
-            context_tokens=planner.held_tokens(),
+            context_tokens=planner.held_tokens() + ahead * len(group.members),
             requests=tuple(self._attempts.items()),
             stored=stored,
             evicted=evicted,
@@ -350,7 +357,7 @@ class Instance:
             for sequence in group.members:
                 sequence.token_ids.append(tokens[sequence.id][i])
                 if sequence.n_computed % self.spec.block_tokens == 0:
-                    self._publish(sequence, sequence.n_computed)
+                    self._planner.publish(sequence, sequence.n_computed)
         for sequence in group.members:
             new = tokens[sequence.id]
             assert len(new) == n, f"{len(new)} tokens for {n} iterations of {sequence!r}"
@@ -369,7 +376,7 @@ class Instance:
             if self._sequences.get(row.request) is not sequence:
                 continue
             sequence.n_computed = row.start + row.n
-            self._publish(sequence, sequence.n_computed)
+            self._planner.publish(sequence, sequence.n_computed)
             if not row.samples:
                 continue
             sequence.n_known += 1
@@ -387,15 +394,16 @@ class Instance:
             produced.append(Produced(sequence.id, sequence.attempt, sequence.n_told, new))
             sequence.n_told += 1
 
-    def _telling(self, sequence: Sequence) -> Produced:
-        """The tokens of a sequence that others have not heard of; they have no values."""
-        told, sequence.n_told = sequence.n_told, sequence.n_produced
-        return Produced(sequence.id, sequence.attempt, told, range(sequence.n_told - told))
+    def _telling(self, sequence: Sequence, n: int) -> Produced:
+        """Those of its first `n` tokens that others have not heard of; a token whose value nobody
+        knows says its position."""
+        told, sequence.n_told = sequence.n_told, n
+        return Produced(sequence.id, sequence.attempt, told, range(told, n))
 
     def _tell_rest(self, sequence: Sequence, rows: list[Produced] | None = None) -> None:
-        if sequence.n_told == sequence.n_produced:
+        if sequence.n_told >= sequence.n_produced:
             return
-        row = self._telling(sequence)
+        row = self._telling(sequence, sequence.n_produced)
         if rows is None:
             self._events.append(Tokens(self.spec.id, [row]))
         else:
@@ -408,27 +416,6 @@ class Instance:
         self.busy_s += measured_s
         self._since_s = now
         self._planner.pace.add(measured_s, step.seconds(n_done))
-
-    def _publish(self, sequence: Sequence, n_tokens: int) -> None:
-        """Makes the full blocks among the first `n_tokens` findable, as far as they have names."""
-        width = self.spec.block_tokens
-        for i in range(sequence.n_published, n_tokens // width):
-            name = self._name(sequence, i)
-            if name is None:
-                return
-            self._planner.pool.publish(sequence.blocks[i], name)
-            sequence.n_published = i + 1
-
-    def _name(self, sequence: Sequence, i: int) -> BlockHash | None:
-        """The chain hash of block `i`; None where the tokens are not known (a simulation)."""
-        if i >= len(sequence.hashes):
-            request, width = sequence.request, self.spec.block_tokens
-            if len(request.token_ids) != request.prompt_tokens:
-                return None
-            parent = sequence.hashes[-1] if sequence.hashes else root_hash(request.cache_salt)
-            name = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
-            sequence.hashes = (*sequence.hashes, name)
-        return sequence.hashes[i]
 
     def _finish(
         self, run: _Run, stopped: Mapping[RequestId, FinishReason], produced: list[Produced]
@@ -448,7 +435,9 @@ class Instance:
             member = self._sequences.get(id)
             if member is not None and member.decoding is not None:
                 ended[member] = reason
-        return [self._end(sequence, reason, produced) for sequence, reason in ended.items()]
+        # In the order in which they entered: it decides whose cached blocks are evicted first.
+        in_order = sorted(ended.items(), key=lambda end: end[0].admitted)
+        return [self._end(sequence, reason, produced) for sequence, reason in in_order]
 
     def _end(
         self, sequence: Sequence, reason: FinishReason, produced: list[Produced]

@@ -16,8 +16,8 @@ from fairlead.instance.decoding import Decoding
 from fairlead.instance.pace import Slowdown
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.model import LatencyModel
-from fairlead.memory import BlockPool
-from fairlead.model import InstanceSpec, Row, RowKind
+from fairlead.memory import BlockPool, next_hash, root_hash
+from fairlead.model import BlockHash, InstanceSpec, Row, RowKind
 from fairlead.policies.batching import Batching
 from fairlead.policies.batching.parts import Key
 
@@ -38,6 +38,8 @@ class Planner:
         self.decoding = Decoding(self.pool, spec.block_tokens)
         self.catching_up: dict[Sequence, None] = {}
         """Admitted, and not in the group."""
+        self._planned: dict[Sequence, int] = {}
+        """The rows of the last step beside the group's, with their tokens."""
         self.waiting: dict[Sequence, None] = {}
         self.pace = Slowdown()
         self.hit_tokens = 0
@@ -97,11 +99,16 @@ class Planner:
             self._promote()
         budget = max(self.batching.budget.tokens(self, now), 1)
         planned: dict[Sequence, int] = {}
+        self._planned = planned
         preempted: list[Sequence] = []
+        if self.batching.prefill_alone and self._plan_prefills(planned, budget, now):
+            return [(self._row(sequence, n), sequence) for sequence, n in planned.items()], []
         if self._suffices(budget):
             left = self._plan_everybody(planned, budget, now)
         else:
             left = self._plan_one_by_one(planned, preempted, budget, now)
+        for sequence, n in planned.items():
+            self.publish(sequence, sequence.n_computed + n)
         if self.waiting and not preempted:
             self._admit(planned, left, now)
         if not planned:
@@ -113,10 +120,12 @@ class Planner:
         return rows, preempted
 
     def _promote(self) -> None:
-        """Those that have caught up decode with the others."""
-        for sequence in [s for s in self.catching_up if s.n_uncomputed == 1 and s.n_produced]:
-            del self.catching_up[sequence]
-            self.decoding.add(sequence)
+        """Those that have caught up in the last step decode with the others. One that had to sit it
+        out decodes once by itself, so that whoever counts gaps between tokens sees its pause."""
+        for sequence in self._planned:
+            if sequence in self.catching_up and sequence.n_uncomputed == 1 and sequence.n_produced:
+                del self.catching_up[sequence]
+                self.decoding.add(sequence)
 
     def _suffices(self, budget: int) -> bool:
         """Whether everybody who runs gets all they could use, or at least as much as their place
@@ -180,6 +189,25 @@ class Planner:
                 budget -= n
         return budget
 
+    def _plan_prefills(self, planned: dict[Sequence, int], budget: int, now: float) -> bool:
+        """A step of prompts alone, begun ones first; False where there are none to compute now.
+        Those who decode wait."""
+        for sequence in self.catching_up:
+            if sequence.n_uncomputed == 1 and sequence.n_produced:
+                continue
+            n = min(sequence.n_uncomputed, budget)
+            if n and self._hold(sequence, sequence.n_computed + n):
+                self.publish(sequence, sequence.n_computed + n)
+                planned[sequence] = n
+                budget -= n
+        if self.waiting:
+            self._admit(planned, budget, now)
+        if planned:
+            for sequence in self.decoding.dissolve():
+                self.catching_up[sequence] = None
+            self.decoding.hold(1)
+        return bool(planned)
+
     # ---------------------------------------------------------------- who enters
 
     def _admit(self, planned: dict[Sequence, int], budget: int, now: float) -> None:
@@ -190,12 +218,14 @@ class Planner:
             if not admission.admit(sequence, self, now):
                 break
             hits = self._cached_blocks(sequence)
-            n = min(sequence.n_known - hits * self.block_tokens, budget)
-            if not self._fits(sequence, hits, n):
+            uncached = sequence.n_known - hits * self.block_tokens
+            n = min(uncached, budget)
+            if not self._fits(sequence, hits, uncached if self.batching.whole_prompt else n):
                 break  # The head of the line waits; nobody overtakes it.
             self._enter(sequence, hits)
             held = self._hold(sequence, sequence.n_computed + n)
             assert held, f"{sequence!r} fitted, and then did not"
+            self.publish(sequence, sequence.n_computed + n)
             planned[sequence] = n
             budget -= n
             if budget < 1 or len(self._running) >= self.max_sequences:
@@ -261,6 +291,30 @@ class Planner:
         if missing > 0:
             sequence.blocks += self.pool.allocate(missing)
         return True
+
+    def publish(self, sequence: Sequence, n_tokens: int) -> None:
+        """Makes the full blocks among the first `n_tokens` findable, as far as they have names.
+
+        Those that the step being planned will fill are among them: its executor writes all KV of a
+        layer before it reads any, so that a newcomer may share them within the same step.
+        """
+        for i in range(sequence.n_published, n_tokens // self.block_tokens):
+            name = self._name(sequence, i)
+            if name is None:
+                return
+            self.pool.publish(sequence.blocks[i], name)
+            sequence.n_published = i + 1
+
+    def _name(self, sequence: Sequence, i: int) -> BlockHash | None:
+        """The chain hash of block `i`; None where the tokens are not known (a simulation)."""
+        if i >= len(sequence.hashes):
+            request, width = sequence.request, self.block_tokens
+            if len(request.token_ids) != request.prompt_tokens:
+                return None
+            parent = sequence.hashes[-1] if sequence.hashes else root_hash(request.cache_salt)
+            name = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
+            sequence.hashes = (*sequence.hashes, name)
+        return sequence.hashes[i]
 
     # ---------------------------------------------------------------- coming and going
 

@@ -30,6 +30,8 @@ class BlockPool:
         self._name: dict[int, BlockHash] = {}
         """Of blocks whose content can be found."""
         self._named: dict[BlockHash, int] = {}
+        self._twins: dict[BlockHash, dict[int, None]] = {}
+        """More blocks of the same name: the same content, computed twice."""
         self._holders: dict[int, int] = {}
         """Of named blocks, the references to them; 0 where cached."""
         self._cached: dict[int, None] = {}
@@ -94,14 +96,17 @@ class BlockPool:
     def publish(self, block: int, name: BlockHash) -> None:
         """From now on the used block, full and computed, is found by `name`.
 
-        Where another block already has the name it stays with that one: identical blocks computed
-        at the same time are not merged.
+        Where another block already has the name it is found first; identical blocks are not
+        merged, and this one takes over when that one is evicted.
         """
-        if name in self._named or block in self._name:
+        if block in self._name:
             return
         self._name[block] = name
-        self._named[name] = block
         self._holders[block] = 1
+        if name in self._named:
+            self._twins.setdefault(name, {})[block] = None
+            return
+        self._named[name] = block
         self._changes[name] = True
 
     def release(self, blocks: Sequence[int]) -> None:
@@ -144,10 +149,21 @@ class BlockPool:
     def _evict(self) -> int:
         block = next(iter(self._cached))
         del self._cached[block], self._holders[block]
-        name = self._name.pop(block)
-        del self._named[name]
-        self._changes[name] = False
+        self._forget(block, self._name.pop(block))
         return block
+
+    def _forget(self, block: int, name: BlockHash) -> None:
+        """The block is not found by the name any more; a twin of it is, where there is one."""
+        twins = self._twins.get(name)
+        if twins is None:
+            del self._named[name]
+            self._changes[name] = False
+            return
+        if self._named[name] == block:
+            block = self._named[name] = next(iter(twins))
+        del twins[block]
+        if not twins:
+            del self._twins[name]
 
     def check_invariants(self, held: Iterable[Sequence[int]] | None = None) -> None:
         """Blocks are conserved: invariant 3. `held`, where given, are the blocks of everybody who

@@ -22,6 +22,9 @@ from fairlead.policies.registry import batching
 class Params:
     step_tokens: int = 2048
     """Token budget of a step, at least 1."""
+    whole_prompt: bool = True
+    """Nobody enters before there is room for its whole prompt, as vLLM has it by default
+    (`scheduler_reserve_full_isl`); otherwise room for the first chunk suffices."""
 
     def __post_init__(self) -> None:
         if self.step_tokens < 1:
@@ -72,5 +75,10 @@ class FixedBudget:
 @batching("fcfs", Params)
 def fcfs(params: Params, rng: Random) -> Batching:
     return Batching(
-        "fcfs", ArrivalOrder(), AlwaysAdmit(), LastAdmitted(), FixedBudget(params.step_tokens)
+        "fcfs",
+        ArrivalOrder(),
+        AlwaysAdmit(),
+        LastAdmitted(),
+        FixedBudget(params.step_tokens),
+        whole_prompt=params.whole_prompt,
     )

@@ -140,5 +140,9 @@ class Batching:
     """Its order is by due time; see `InstanceSpec.urgent_first`."""
     horizon_s: float | None = None
     """Ask again after this long even if nothing happens; None where time alone changes nothing."""
+    whole_prompt: bool = False
+    """Nobody enters before there is room for all it knows; otherwise its first chunk's suffices."""
+    prefill_alone: bool = False
+    """Prompts run in steps of their own, for which those who decode wait."""
     oracle: Oracle | None = None
     """Set by policies named `oracle-…` alone."""
