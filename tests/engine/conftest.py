@@ -132,7 +132,6 @@ class Driver:
             if row.samples:
                 sequence.token_ids.append(output.tokens[row.request])
                 sequence.n_known += 1
-                sequence.n_produced += 1
         return output
 
     def step_within(self, budget: int, active: Iterable[Sequence]) -> Any:

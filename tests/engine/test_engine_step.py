@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 pytest.importorskip("torch", reason="needs fairlead[engine]: torch and transformers")
 
@@ -65,11 +66,11 @@ def test_wrong_rows_are_bugs_and_say_which(start: Callable[..., Any]) -> None:
     for wrong, complaint in (
         ([], "a step without rows"),
         ([row, row], "two rows"),
-        ([replace(row, n=0)], "an empty row"),
-        ([replace(row, start=-1)], "an empty row"),
-        ([replace(row, n=8)], "not known"),
-        ([replace(row, samples=False)], "samples in the wrong place"),
-        ([replace(row, n=3)], "samples in the wrong place"),
+        ([structs.replace(row, n=0)], "an empty row"),
+        ([structs.replace(row, start=-1)], "an empty row"),
+        ([structs.replace(row, n=8)], "not known"),
+        ([structs.replace(row, samples=False)], "samples in the wrong place"),
+        ([structs.replace(row, n=3)], "samples in the wrong place"),
     ):
         with pytest.raises(AssertionError, match=complaint):
             driver.engine.run(wrong, driver.sequences)

@@ -221,7 +221,7 @@ def test_counts_follow_a_sequence_that_grows_and_one_that_takes_its_name() -> No
         token = sampler.sample(logits, [seq]).tokens[seq.id]
         tokens.append(token)
         seq.token_ids.append(token)
-        seq.n_produced += 1
+        seq.n_known += 1
     assert tokens == [8, 9, 8, 0]
     again = Sequence(seq.request, 2, (), 1)
     assert sampler.sample(logits, [again]).tokens[seq.id] == 8

@@ -170,7 +170,7 @@ def test_what_can_never_fit_is_refused() -> None:
 
 
 def test_a_full_queue_refuses_but_not_those_that_come_mid_stream() -> None:
-    inst = instance(max_waiting=1)
+    inst = instance(max_waiting=1, max_sequences=1)
     assert inst.submit(request("r1"), 0.0) is None
     assert inst.submit(request("r2"), 0.0) is RefuseWhy.QUEUE_FULL
     assert inst.submit(request("r3"), 0.0, attempt=2, produced=[1]) is None

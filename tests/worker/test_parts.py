@@ -150,7 +150,7 @@ async def test_a_stop_token_counts_only_after_min_tokens(time: ManualTime) -> No
     (sequence,) = sequences.values()
     ends = []
     for position in range(4):
-        sequence.n_produced = position
+        sequence.n_known = sequence.prompt_tokens + position
         ends.append((await engine.run(rows, sequences, 0.0)).stopped.get(sequence.id))
     assert ends == [None, None, None, FinishReason.STOP]
 

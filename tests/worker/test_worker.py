@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import cast
 
+import msgspec
 import pytest
 
 from fairlead.instance.sequence import Sequence
@@ -145,8 +145,8 @@ async def test_a_full_queue_refuses() -> None:
 
 
 async def test_a_prompt_outside_the_vocabulary_is_refused_and_harms_nobody() -> None:
-    bad = dataclasses.replace(a_request("bad"), token_ids=[5] * 7 + [9999])
-    short = dataclasses.replace(a_request("short"), token_ids=[5])
+    bad = msgspec.structs.replace(a_request("bad"), token_ids=[5] * 7 + [9999])
+    short = msgspec.structs.replace(a_request("short"), token_ids=[5])
     async with joined() as line:
         line.say(Submit(bad, 1, []), Submit(short, 1, []), Submit(a_request(), 1, []))
         assert (await line.hear(Rejected)).request == "bad"

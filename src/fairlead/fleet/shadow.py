@@ -44,11 +44,13 @@ class Shadow:
         self.slowdown = 1.0
         self.running = 0
         self.waiting = 0
-        self.has_room = spec.max_waiting > 0
-        """Whether the instance would take one more into its queue."""
+        self.has_room = True
+        """Whether the instance would take one more, into its batch or its queue."""
         self.report: Report | None = None
         self.attempts: dict[RequestId, int] = {}
         """The ledger: what is here, with the attempt that counts."""
+        self._max_waiting = spec.max_waiting
+        self._max_sequences = spec.max_sequences
         self._lengths = lengths
         self._present = present
         self._now = present.now
@@ -212,7 +214,9 @@ class Shadow:
         """Something came, went, or changed places."""
         self.running = len(self._decoding)
         self.waiting = len(self._pending)
-        self.has_room = self.waiting < self.spec.max_waiting and not self._draining
+        inside = self.running + self.waiting
+        queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
+        self.has_room = queue_or_seat and not self._draining
         self._answer = None
         self._rate_per_s = None
 

@@ -176,7 +176,9 @@ class Instance:
         most = request.prompt_tokens + request.max_tokens - 1
         if most >= spec.max_context or -(-most // spec.block_tokens) > spec.n_blocks:
             return RefuseWhy.TOO_LONG
-        if n_produced == 0 and self._planner.n_waiting >= spec.max_waiting:
+        waiting = self._planner.n_waiting
+        no_seat = waiting + self._planner.n_running >= spec.max_sequences
+        if n_produced == 0 and no_seat and waiting >= spec.max_waiting:
             return RefuseWhy.QUEUE_FULL
         return None
 

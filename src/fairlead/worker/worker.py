@@ -15,7 +15,6 @@ import msgspec
 
 import fairlead
 from fairlead.instance.instance import Instance
-from fairlead.latency.model import StepShape
 from fairlead.model import (
     RefuseWhy,
     Report,
@@ -129,7 +128,7 @@ class Worker:
     async def _run_step(self, step: Step) -> None:
         """One iteration, from the rows to the frame."""
         epoch = self._link.epoch
-        predicted_s = self._instance.latency.step_s(StepShape.of(step.rows))
+        predicted_s = step.first_s
         inside = self._instance.sequences
         sequences = {row.request: inside[row.request] for row in step.rows}
         self._stepping = True
