@@ -139,7 +139,6 @@ def _commit(rows: list[Row], tokens: dict[RequestId, int], sequences: dict[Reque
         if row.samples:
             seq.token_ids.append(tokens[row.request])
             seq.n_known += 1
-            seq.n_produced += 1
 
 
 def generate(folder: Path, size: Size, dtype: str) -> Produce:

@@ -49,8 +49,8 @@ def test_one_request_alone_takes_what_the_latency_model_says() -> None:
     simulator = Simulator(config(1))
     simulator.run([TraceRow(index=0, arrival_s=0.0, prompt_tokens=100, output_tokens=11)])
     columns = simulator.records.columns()
-    (node,) = simulator._nodes.values()
-    model = node.instance.latency
+    (machine,) = simulator.machines.values()
+    model = machine.node.instance.latency
     prefill_s = model.step_s(StepShape(0, 0, 100, 5000.0, 100, 1))
     decode_s = model.run_s(StepShape(1, 101, 0, 0.0, 101, 1), 10)
     assert columns.ttft_s[0] == pytest.approx(prefill_s + 0.001, abs=1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.model import ConfigError
-from fairlead.workload.shape import Shape, ShapedTrace, extent, parse_window, poisson, scaled
-from fairlead.workload.trace import TraceRow, open_trace
+from fairlead.workload.shape import Shape, ShapedTrace, parse_window
+from fairlead.workload.trace import open_trace
 
 
 def shaped(shape: Shape, **options: object) -> ShapedTrace:
@@ -38,7 +37,7 @@ def test_a_rate_is_hit_exactly_and_gaps_keep_their_proportions(rate_rps: float, 
     plain = list(shaped(Shape(limit=limit)).rows())
     part = shaped(Shape(limit=limit, rate_rps=rate_rps))
     rows = list(part.rows())
-    assert extent(rows).rate_rps == pytest.approx(rate_rps)
+    assert (limit - 1) / (rows[-1].arrival_s or 1) == pytest.approx(rate_rps)
     assert [row.index for row in rows] == [row.index for row in plain]
     stretch = (rows[-1].arrival_s or 0) / (plain[-1].arrival_s or 1)
     assert [row.arrival_s for row in rows] == pytest.approx(
@@ -74,21 +73,46 @@ def test_without_arrivals_they_must_be_chosen(tmp_path: Path, column: str) -> No
         ShapedTrace(trace, Shape(window_s=(0, 1), rate_rps=1))
 
 
-def test_poisson_arrivals_come_from_the_seed_with_the_right_mean() -> None:
-    rows = [TraceRow(i, None, 1, 1) for i in range(20_000)]
-    drawn = [row.arrival_s for row in poisson(rows, 5.0, seed=1)]
-    assert drawn == [row.arrival_s for row in poisson(rows, 5.0, seed=1)]
-    assert drawn != [row.arrival_s for row in poisson(rows, 5.0, seed=2)]
-    assert (drawn[-1] or 0) / len(rows) == pytest.approx(0.2, rel=0.03)
-    gaps = [(b or 0) - (a or 0) for a, b in pairwise(drawn)]
-    mean = sum(gaps) / len(gaps)
-    variance = sum((gap - mean) ** 2 for gap in gaps) / len(gaps)
-    assert variance**0.5 / mean == pytest.approx(1, rel=0.05)
+def test_poisson_arrivals_come_from_the_seed_in_the_order_of_the_file(tmp_path: Path) -> None:
+    lines = "".join(f"{i + 1},1\n" for i in range(3000))
+    path = written(tmp_path / "t.csv", "prompt_tokens,output_tokens\n" + lines)
+
+    def times(seed: int) -> list[float | None]:
+        rows = list(ShapedTrace(open_trace(path), Shape(rate_rps=5), seed).rows())
+        assert [row.prompt_tokens for row in rows] == list(range(1, 3001))
+        return [row.arrival_s for row in rows]
+
+    drawn = times(1)
+    assert drawn[0] == 0
+    assert drawn == times(1)
+    assert drawn != times(2)
+    assert (drawn[-1] or 0) / 2999 == pytest.approx(0.2, rel=0.06)
 
 
-def test_scaled_lengths_scale_prefix_blocks_too() -> None:
-    (row,) = scaled([TraceRow(0, 0.0, 1024, 3, (1, 2), 512)], 0.25)
+def test_a_named_process_replaces_the_times_of_the_trace() -> None:
+    part = shaped(Shape(process="constant", rate_rps=4, limit=9))
+    assert [row.arrival_s for row in part.rows()] == pytest.approx([i / 4 for i in range(9)])
+    assert part.arrivals == "constant, 4/s, seed 0"
+    assert part.duration_s is None
+    assert shaped(Shape(process="gamma:cv=3", rate_rps=4)).arrivals == "gamma cv=3, 4/s, seed 0"
+    with pytest.raises(ConfigError, match="rate is missing"):
+        Shape(process="gamma:cv=2")
+
+
+def test_scaled_lengths_scale_prefix_blocks_too(tmp_path: Path) -> None:
+    text = "arrival_s,prompt_tokens,output_tokens,hash_ids\n0,1024,3,1 2\n"
+    part = ShapedTrace(open_trace(written(tmp_path / "t.csv", text)), Shape(lengths=0.25))
+    (row,) = part.rows()
     assert (row.prompt_tokens, row.output_tokens, row.hash_block_tokens) == (256, 1, 128)
+
+
+def test_a_limit_and_a_window_cut_inside_a_part() -> None:
+    whole = [row.index for row in shaped(Shape()).rows()]
+    assert [row.index for row in shaped(Shape(limit=7)).rows()] == whole[:7]
+    part = shaped(Shape(window_s=(10, 90), limit=20))
+    first = next(row.index for row in open_trace("azure-conv-slice").rows() if row.arrival_s >= 10)  # type: ignore[operator]
+    assert [row.index for row in part.rows()] == list(range(first, first + 20))
+    assert part.follow(next(part.rows()), 5.0) is None
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,21 @@ from collections.abc import Sequence
 from fairlead.model import (
     Action,
     Arrived,
+    Cancel,
     Complete,
     Deliver,
     Dispatch,
     Event,
+    Finished,
     InstanceDown,
+    InstanceId,
     InstanceUp,
+    Outcome,
+    Refused,
     Reject,
+    Reported,
     RequestId,
+    Tokens,
 )
 
 REMEMBERED = 100_000
@@ -36,7 +43,12 @@ class Checker:
         """Requests under way, with the next output position their client is to see."""
         self._ended: dict[RequestId, None] = {}
         self._attempts: dict[RequestId, int] = {}
-        self._up: dict[str, None] = {}
+        self._owners: dict[RequestId, InstanceId] = {}
+        """Where the latest attempt of each is."""
+        self._missed: dict[RequestId, None] = {}
+        """Those that a report of their owner did not show."""
+        self._up: dict[InstanceId, str] = {}
+        """Instances, with their incarnation."""
         self._now = float("-inf")
 
     @property
@@ -49,33 +61,42 @@ class Checker:
         self._now = now
         if isinstance(event, Arrived):
             self._open.setdefault(event.request.id, 0)
-        elif isinstance(event, InstanceUp):
-            self._up[event.spec.id] = None
-        elif isinstance(event, InstanceDown):
-            self._up.pop(event.instance, None)
+        self._let_go(event)
         for action in actions:
             if isinstance(action, Deliver):
-                self._delivered(action)
+                self._delivered(event, action)
             elif isinstance(action, Complete | Reject):
-                self._end(action)
+                self._end(event, action)
             elif isinstance(action, Dispatch):
                 self._dispatched(action)
+            elif isinstance(action, Cancel):
+                self._release(action.instance, action.request, action.attempt)
 
-    def _delivered(self, action: Deliver) -> None:
+    def _delivered(self, event: Event, action: Deliver) -> None:
+        source = event.instance if isinstance(event, Tokens) else None
         for row in action.rows:
-            assert row.request in self._open, f"2: {row.request} got tokens after it ended"
-            due = self._open[row.request]
-            assert row.start == due, f"5: {row.request} got position {row.start}, not {due}"
-            self._open[row.request] = due + len(row.token_ids)
+            id = row.request
+            assert id in self._open, f"2: {id} got tokens after it ended"
+            due = self._open[id]
+            assert row.start == due, f"5: {id} got position {row.start}, not {due}"
+            assert (source, row.attempt) == (self._owners.get(id), self._attempts[id]), (
+                f"4: {id} got tokens of attempt {row.attempt} on {source}, which is void"
+            )
+            self._open[id] = due + len(row.token_ids)
 
-    def _end(self, action: Complete | Reject) -> None:
-        assert action.request not in self._ended, f"2: {action.request} ended twice"
-        assert action.request in self._open, f"1: {action.request} ended, and never arrived"
-        seen = self._open.pop(action.request)
+    def _end(self, event: Event, action: Complete | Reject) -> None:
+        id = action.request
+        assert id not in self._ended, f"2: {id} ended twice"
+        assert id in self._open, f"1: {id} ended, and never arrived"
+        seen = self._open.pop(id)
         if isinstance(action, Reject):
-            assert seen == 0, f"2: {action.request} was rejected after {seen} tokens"
-        self._attempts.pop(action.request, None)
-        self._ended[action.request] = None
+            assert seen == 0, f"2: {id} was rejected after {seen} tokens"
+        elif isinstance(event, Finished) and action.outcome is Outcome.FINISHED:
+            made = seen if event.n_produced is None else event.n_produced
+            assert seen == made, f"5: {id} finished with {seen} of {made} tokens"
+        for known in (self._attempts, self._owners, self._missed):
+            known.pop(id, None)
+        self._ended[id] = None
         if len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]
 
@@ -85,5 +106,36 @@ class Checker:
         assert action.instance in self._up, f"4: {id} was sent to {action.instance}, which is down"
         last = self._attempts.get(id, 0)
         assert action.attempt == last + 1, f"4: attempt {action.attempt} of {id} follows {last}"
-        self._attempts[id] = action.attempt
+        owner = self._owners.get(id)
+        assert owner is None or id in self._missed, (
+            f"4: {id} was sent to {action.instance} while {owner} had it"
+        )
+        self._missed.pop(id, None)
+        self._attempts[id], self._owners[id] = action.attempt, action.instance
         assert len(action.produced) == self._open[id], f"5: {id} resumes at the wrong position"
+
+    def _let_go(self, event: Event) -> None:
+        """Some events say that an instance does not have a request any more."""
+        if isinstance(event, Refused | Finished):
+            self._release(event.instance, event.request, event.attempt)
+        elif isinstance(event, InstanceDown):
+            self._gone(event.instance)
+        elif isinstance(event, InstanceUp):
+            spec = event.spec
+            if self._up.get(spec.id) != spec.incarnation:
+                self._gone(spec.id)
+                self._up[spec.id] = spec.incarnation
+        elif isinstance(event, Reported):
+            here, inside = event.report.instance, dict(event.report.requests)
+            for id, owner in self._owners.items():
+                if owner == here and inside.get(id) != self._attempts[id]:
+                    self._missed[id] = None
+
+    def _gone(self, instance: InstanceId) -> None:
+        self._up.pop(instance, None)
+        for id in [id for id, owner in self._owners.items() if owner == instance]:
+            del self._owners[id]
+
+    def _release(self, instance: InstanceId, id: RequestId, attempt: int) -> None:
+        if self._owners.get(id) == instance and self._attempts[id] == attempt:
+            del self._owners[id]

@@ -37,3 +37,8 @@ class Heap:
         """Moves the clock to the next call, and makes it."""
         self.now, _, _, call, argument = heapq.heappop(self._heap)
         call(argument)
+
+    def run_until(self, time_s: float) -> None:
+        """Everything up to `time_s` happens."""
+        while self._heap and self._heap[0][0] <= time_s:
+            self.run_next()

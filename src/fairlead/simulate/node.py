@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
-from fairlead.instance import Instance
+from fairlead.instance import Instance, Sequence
 from fairlead.model import (
     Cancel,
     Dispatch,
@@ -45,6 +45,8 @@ class Node:
         self._tell = tell
         self._gaps = gaps
         self._single_steps = single_steps
+        self._tell_all = single_steps
+        """Whether every commit tells all tokens, not only first and last ones."""
         self._decoding = instance.planner.decoding
         self._step: Step | None = None
         self._started_s = 0.0
@@ -52,9 +54,11 @@ class Node:
         """Counts the ends that were planned; only the latest counts."""
         self._n = 1
         """Iterations the step under way will have when it ends."""
-        self._ends: list[tuple[int, RequestId]] = []
-        """Heap: the iteration in which a decoding sequence says its last token. Stale where it was
-        preempted or aborted."""
+        self._ends: list[tuple[int, int, Sequence]] = []
+        """Heap: for everybody who runs an iteration before which it does not say its last token.
+        Some sit out iterations; then their time is set anew when it has come."""
+        self._timed: dict[Sequence, None] = {}
+        """Those in the heap."""
 
     def receive(self, action: Dispatch | Cancel) -> None:
         """A message of the fleet."""
@@ -72,7 +76,14 @@ class Node:
             self._interrupt()
 
     def report(self) -> None:
-        self._tell([Reported(self.instance.report(self._heap.now))])
+        self._tell([Reported(self.instance.report(self._heap.now, ahead=self._done()))])
+
+    def _done(self) -> int:
+        """Iterations of the step under way that are over, though not committed."""
+        if self._step is None or self._n == 1:
+            return 0
+        done = self._step.iterations_within(self._heap.now - self._started_s)
+        return min(done, self._n - 1)
 
     def _begin(self) -> None:
         now = self._heap.now
@@ -87,18 +98,21 @@ class Node:
         self._plan_end(step)
 
     def _iterations_to_an_end(self) -> int:
-        """Iterations until the first sequence reaches its true length."""
-        ends = self._ends
-        while not self._ends_with(ends[0][1], ends[0][0] - self._decoding.iterations):
-            heappop(ends)
-        return ends[0][0] - self._decoding.iterations
+        """Iterations until the first sequence reaches its true length, where everybody who runs
+        decodes."""
+        ends, done = self._ends, self._decoding.iterations
+        while True:
+            at, queued, sequence = ends[0]
+            if sequence.decoding is None:
+                self._forget()  # It waits, or is gone; if it runs again it is timed again.
+                continue
+            left = self._lengths[sequence.id] - sequence.n_produced
+            if done + left <= at:
+                return left
+            heapreplace(ends, (done + left, queued, sequence))
 
-    def _ends_with(self, id: RequestId, n: int) -> bool:
-        """Whether a sequence decodes here and says its last token `n` iterations from now."""
-        sequence = self.instance.sequences.get(id)
-        if sequence is None or sequence.decoding is None:
-            return False
-        return sequence.n_produced + n == self._lengths[id]
+    def _forget(self) -> None:
+        del self._timed[heappop(self._ends)[2]]
 
     def _plan_end(self, step: Step) -> None:
         self._planned_end += 1
@@ -122,30 +136,37 @@ class Node:
         self._count_gaps(step, n)
         result = StepResult(None, n, self._stopped(step, n))
         frame: list[Event] = [*self.instance.commit(step, result, self._heap.now)]
-        if self._single_steps and (rest := self.instance.tell()) is not None:
+        if self._tell_all and (rest := self.instance.tell()) is not None:
             frame.append(rest)
         if frame:
             self._tell(frame)
         self._begin()
 
     def _stopped(self, step: Step, n: int) -> Mapping[RequestId, FinishReason]:
-        """Who says the last token in this step. Those that begin to decode get an end."""
-        stopped = {}
-        last = self._decoding.iterations + n
+        """Who says the last token in this step."""
+        stopped: dict[RequestId, FinishReason] = {}
+        first, ends, sequences = self._decoding.iterations, self._ends, self.instance.sequences
         for row in step.apart:
-            sequence = self.instance.sequences.get(row.request)
-            if not row.samples or sequence is None:
+            sequence = sequences.get(row.request)
+            if sequence is None:
                 continue
-            left = self._lengths[row.request] - sequence.n_produced - 1
-            if left <= 0:
+            left = self._lengths[row.request] - sequence.n_produced
+            if row.samples and left <= 1:
                 stopped[row.request] = FinishReason.STOP
+            elif sequence not in self._timed:
+                self._timed[sequence] = None
+                heappush(ends, (first + left, sequence.queued, sequence))
+        while ends and ends[0][0] <= first + n:
+            _, queued, sequence = ends[0]
+            if not sequence.admitted:
+                self._forget()
+                continue
+            left = self._lengths[sequence.id] - sequence.n_produced
+            if sequence.decoding is not None and left <= n:
+                stopped[sequence.id] = FinishReason.STOP
+                self._forget()
             else:
-                heappush(self._ends, (last + left, row.request))
-        ends = self._ends
-        while ends and ends[0][0] <= last:
-            _, id = heappop(ends)
-            if self._ends_with(id, n):
-                stopped[id] = FinishReason.STOP
+                heapreplace(ends, (first + max(left, n + 1), queued, sequence))
         return stopped or NOBODY
 
     def _count_gaps(self, step: Step, n: int) -> None:

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from random import Random
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
-from fairlead.instance import Instance
 from fairlead.model import (
     Action,
-    Arrived,
-    BlockHash,
     Cancel,
     Complete,
-    ConfigError,
     Deliver,
     Dispatch,
     Event,
     InstanceId,
-    InstanceSpec,
     InstanceUp,
-    Outcome,
     Reject,
-    Request,
-    RequestId,
-    TenantId,
     Tick,
 )
 from fairlead.observe.digest import Digest
-from fairlead.simulate.heap import ARRIVAL, REPORT, TICK, Heap
-from fairlead.simulate.life import Life
-from fairlead.simulate.network import Link
-from fairlead.simulate.node import Node
+from fairlead.simulate.clients import Clients
+from fairlead.simulate.heap import REPORT, TICK, Heap
+from fairlead.simulate.machine import Machine, World
 from fairlead.simulate.settings import read_settings
 from fairlead.simulate.timeline import Sampler, Timeline
-from fairlead.workload.objectives import ObjectiveDraw
+from fairlead.workload.arrivals import Arrivals
 from fairlead.workload.percentiles import Histogram
-from fairlead.workload.records import Ending, RecordColumns, RequestRecord
 from fairlead.workload.summary import InstanceFigures
 from fairlead.workload.trace import TraceRow
 
@@ -47,16 +33,12 @@ Observer = Callable[[Event, Sequence[Action], float], None]
 """Called after each event with what the fleet decided, and the virtual time."""
 
 
-@runtime_checkable
-class Arrivals(Protocol):
-    """Requests that arrive by themselves, and those whose client waits for an earlier one."""
-
-    def rows(self) -> Iterator[TraceRow]: ...
-    def follow(self, row: TraceRow, ended_s: float) -> TraceRow | None: ...
-
-
 class Simulator:
     """One run. `records` grows while it runs."""
+
+    idle_machines_rest = True
+    """One that is empty, and has said so, reports again when it is sent something: in between its
+    reports would all be the same. Where messages can be lost, they still tell that it lives."""
 
     def __init__(
         self,
@@ -66,55 +48,53 @@ class Simulator:
         observers: Sequence[Observer] = (),
         timeline_s: float | None = None,
         single_steps: bool = False,
+        heap: Heap | None = None,
     ) -> None:
-        self.heap = Heap()
+        """With `single_steps` every iteration is an event of its own: slow, and the reference."""
+        self.heap = Heap() if heap is None else heap
         self.settings = read_settings(config)
         self.fleet = config.fleet(seed)
-        self.records = RecordColumns()
+        self.clients = self._clients(config, seed)
+        self.records = self.clients.records
         self.gaps = Histogram()
         self.timeline = Timeline()
-        self._config = config
-        self._seed = seed
-        self._single_steps = single_steps
+        self.machines: dict[InstanceId, Machine] = {}
         self._observers = tuple(observers)
         self._digest = Digest()
-        self._draw = ObjectiveDraw(config.workload, seed)
-        self._lengths: dict[RequestId, int] = {}
-        self._open: dict[RequestId, Life] = {}
-        self._nodes: dict[InstanceId, Node] = {}
-        self._links: dict[InstanceId, Link] = {}
-        """From the fleet to each instance."""
-        self._rows: Iterator[TraceRow] = iter(())
-        self._more = False
-        self._follow: Callable[[TraceRow, float], TraceRow | None] | None = None
-        self._to_follow = 0
-        """Turns that will arrive, because the one before has ended."""
-        self._arrived = 0
-        self._progress: Callable[[int], None] | None = None
+        self._open = self.clients.open
         self._carry_out: dict[type[Any], Callable[[Any], None]] = {
-            Deliver: self._deliver,
+            Deliver: self.clients.deliver,
             Dispatch: self._send,
             Cancel: self._send,
-            Complete: self._complete,
-            Reject: self._reject,
+            Complete: self.clients.complete,
+            Reject: self.clients.reject,
         }
+        self._world = World(
+            config,
+            seed,
+            self.heap,
+            self.settings,
+            self.clients.lengths,
+            self.gaps,
+            single_steps,
+        )
         for pool in config.pools:
             for i in range(pool.instances):
-                self._start(pool, i)
-        self.heap.at(self.settings.tick_s, TICK, self._tick, None)
+                self._start(self._machine(pool, i))
+        self._tick_later()
         if timeline_s is not None:
             self._sampler = Sampler(self.timeline, timeline_s)
             self._sample(None)
 
     def facts(self) -> dict[str, Any]:
         """What the run knows beside its records, for its `RunFacts`."""
-        instances = [node.instance for node in self._nodes.values()]
-        up_s = self.heap.now * len(instances)
-        busy_s = sum(instance.busy_s for instance in instances)
+        machines = self.machines.values()
+        up_s = sum(machine.up_s() for machine in machines)
+        busy_s = sum(machine.busy_s for machine in machines)
         return {
-            "preemptions": sum(instance.preemptions for instance in instances),
+            "preemptions": sum(machine.preemptions for machine in machines),
             "instances": InstanceFigures(
-                n_max=len(instances),
+                n_max=len(machines),
                 hours=up_s / 3600,
                 busy_fraction=busy_s / up_s if up_s else None,
             ),
@@ -127,109 +107,56 @@ class Simulator:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Plays the rows until the last of them has ended, and those that follow upon an end."""
-        self._progress = progress
-        self._follow = getattr(rows, "follow", None)
-        self._rows = rows.rows() if isinstance(rows, Arrivals) else iter(rows)
-        self._more = True
-        self._next_arrival()
-        heap = self.heap
-        while self._more or self._open or self._to_follow:
+        heap, clients = self.heap, self.clients
+        clients.come(rows, progress)
+        while clients.busy:
             heap.run_next()
 
-    # ---------------------------------------------------------------- instances
+    # ---------------------------------------------------------------- what there is
 
-    def _start(self, pool: PoolConfig, i: int) -> None:
-        name = f"{pool.name}-{i}"
-        policy = self._config.policy.build("batching", self._seed, name)
-        if policy.oracle is not None:
-            policy.oracle.lengths = self._lengths
-        spec = simulated_spec(pool, name, policy.urgent_first)
-        instance = Instance(spec, policy, latency.from_coefficients(spec.latency))
-        link = self._link(f"{name} to fleet")
-        node = Node(
-            instance,
-            self.heap,
-            self._lengths,
-            partial(link.send, self._hear),
-            self.gaps,
-            single_steps=self._single_steps,
-        )
-        self._nodes[spec.id] = node
-        self._links[spec.id] = self._link(f"fleet to {name}")
-        self._tell(InstanceUp(spec))
-        # Reports of different instances do not fall on one instant.
-        first_s = self.settings.report_s * (i + 1) / (pool.instances + 1)
-        self.heap.at(first_s, REPORT, self._report, node)
+    def _clients(self, config: FleetConfig, seed: int) -> Clients:
+        return Clients(config, seed, self.heap, self.settings, self.fleet, self._tell)
 
-    def _link(self, name: str) -> Link:
-        return Link(self.heap, self.settings, Random(f"{self._seed} link {name}"))
+    def _machine(self, pool: PoolConfig, i: int) -> Machine:
+        return Machine(self._world, pool, i, self._hear)
 
-    def _report(self, node: Node) -> None:
-        node.report()
-        self.heap.at(self.heap.now + self.settings.report_s, REPORT, self._report, node)
+    def _start(self, machine: Machine) -> None:
+        self.machines[machine.name] = machine
+        self._tell(InstanceUp(machine.spec))
+        self.heap.at(machine.first_report_s, REPORT, self._report, machine)
+
+    # ---------------------------------------------------------------- time
+
+    def _report(self, machine: Machine) -> None:
+        machine.report()
+        if (
+            self.idle_machines_rest
+            and machine.idle
+            and not self.fleet.instances[machine.name].attempts
+        ):
+            machine.resting = True
+        else:
+            self.heap.at(self.heap.now + self.settings.report_s, REPORT, self._report, machine)
+
+    def _wake(self, machine: Machine) -> None:
+        """It is about to have something to report, at the next of its usual moments."""
+        machine.resting = False
+        period_s = self.settings.report_s
+        missed = (self.heap.now - machine.first_report_s) // period_s + 1
+        at_s = machine.first_report_s + missed * period_s
+        self.heap.at(at_s, REPORT, self._report, machine)
 
     def _tick(self, _: None) -> None:
         self._tell(Tick())
+        self._tick_later()
+
+    def _tick_later(self) -> None:
         self.heap.at(self.heap.now + self.settings.tick_s, TICK, self._tick, None)
 
     def _sample(self, _: None) -> None:
         now = self.heap.now
-        self._sampler.sample([node.instance for node in self._nodes.values()], now)
+        self._sampler.sample([m.node.instance for m in self.machines.values() if m.alive], now)
         self.heap.at(now + self._sampler.period_s, TICK, self._sample, None)
-
-    # ---------------------------------------------------------------- requests
-
-    def _next_arrival(self) -> None:
-        row = next(self._rows, None)
-        if row is None:
-            self._more = False
-        else:
-            self.heap.at(row.arrival_s or 0.0, ARRIVAL, self._arrive, row)
-
-    def _arrive(self, row: TraceRow) -> None:
-        self._next_arrival()
-        self._open_request(row)
-
-    def _follow_up(self, row: TraceRow) -> None:
-        """The next turn of a session, whose client waited for the last one."""
-        self._to_follow -= 1
-        self._open_request(row)
-
-    def _open_request(self, row: TraceRow) -> None:
-        request = self._request(row)
-        self._lengths[request.id] = row.output_tokens
-        self._open[request.id] = Life(request, row)
-        self._arrived += 1
-        if self._progress is not None and self._arrived % 1000 == 0:
-            self._progress(self._arrived)
-        settings = self.settings
-        gateway_s = settings.gateway_s + settings.gateway_s_per_token * row.prompt_tokens
-        if gateway_s > 0:
-            self.heap.at(self.heap.now + gateway_s, ARRIVAL, self._tell, Arrived(request))
-        else:
-            self._tell(Arrived(request))
-
-    def _request(self, row: TraceRow) -> Request:
-        pool = self._config.pools[0]
-        hashes: tuple[BlockHash, ...] = ()
-        if row.hash_ids:
-            from fairlead.workload.prefixes import block_names
-
-            hashes = block_names(row, pool.block_tokens)
-        most = self.settings.max_tokens
-        if most:
-            room = (pool.max_context or 1 << 60) - row.prompt_tokens
-            most = max(min(most, room), row.output_tokens)
-        return Request(
-            RequestId(f"r{row.index}"),
-            self.heap.now,
-            row.prompt_tokens,
-            most or row.output_tokens,
-            self._draw.objective(row),
-            pool.model,
-            TenantId(row.tenant),
-            block_hashes=hashes,
-        )
 
     # ---------------------------------------------------------------- the fleet
 
@@ -248,86 +175,11 @@ class Simulator:
             self._carry_out[type(action)](action)
 
     def _send(self, action: Dispatch | Cancel) -> None:
-        node = self._nodes[action.instance]
-        self._links[action.instance].send(node.receive, action)
+        machine = self.machines[action.instance]
+        if machine.resting:
+            self._wake(machine)
+        machine.to_instance.send(machine.node.receive, action)
         if type(action) is Dispatch:
             life = self._open[action.request.id]
             life.attempts = action.attempt
             life.instance = action.instance
-
-    def _deliver(self, action: Deliver) -> None:
-        seen_s = self.heap.now + self.settings.client_s
-        for row in action.rows:
-            life = self._open[row.request]
-            life.last_token_s = seen_s
-            if life.first_token_s is None:
-                life.first_token_s = seen_s
-                self._remember_prediction(life)
-            life.output_tokens += len(row.token_ids)
-
-    def _remember_prediction(self, life: Life) -> None:
-        tracked = self.fleet.requests.get(life.request.id)
-        if tracked is not None:
-            life.predicted_ttft_s = tracked.predicted_ttft_s
-            life.predicted_e2e_s = tracked.predicted_e2e_s
-
-    def _complete(self, action: Complete) -> None:
-        finished = action.outcome is Outcome.FINISHED
-        ending = Ending.FINISHED if finished else Ending.FAILED
-        self._ended(action.request, ending, action.why.value, action.cached_tokens)
-
-    def _reject(self, action: Reject) -> None:
-        self._ended(action.request, Ending.REJECTED, action.why.value, None)
-
-    def _ended(self, id: RequestId, ending: Ending, why: str, cached: int | None) -> None:
-        life = self._open.pop(id)
-        del self._lengths[id]
-        request = life.request
-        if self._follow is not None and (row := self._follow(life.row, self.heap.now)) is not None:
-            self.heap.at(row.arrival_s or 0.0, ARRIVAL, self._follow_up, row)
-            self._to_follow += 1
-        self.records.append(
-            RequestRecord(
-                id,
-                request.arrival_s,
-                ending,
-                request.objective,
-                request.tenant,
-                life.row.program,
-                life.first_token_s,
-                life.last_token_s,
-                self.heap.now,
-                (),
-                request.prompt_tokens,
-                life.output_tokens,
-                cached,
-                None,
-                why,
-                life.attempts > 1,
-                life.instance,
-                life.predicted_ttft_s,
-                life.predicted_e2e_s,
-            )
-        )
-
-
-def simulated_spec(pool: PoolConfig, name: str, urgent_first: bool) -> InstanceSpec:
-    """What an instance of the pool would say of itself."""
-    if pool.hardware == "auto":
-        raise ConfigError(
-            f"pool {pool.name!r}: a simulation cannot measure hardware; name a latency profile"
-        )
-    profile = latency.load_profile(pool.hardware)
-    return InstanceSpec(
-        id=InstanceId(name),
-        pool=pool.name,
-        model=pool.model,
-        n_blocks=pool.n_blocks or profile.n_blocks(pool.block_tokens),
-        block_tokens=pool.block_tokens,
-        max_sequences=pool.max_sequences,
-        max_waiting=pool.max_waiting,
-        max_context=pool.max_context or profile.max_context,
-        urgent_first=urgent_first,
-        latency=profile.coefficients,
-        hardware=pool.hardware,
-    )

@@ -42,7 +42,9 @@ class Sampler:
             name, planner = instance.spec.id, instance.planner
             track = self._tracks.setdefault(name, Track())
             span_s = now - track.time_s[-1] if track.time_s else 0.0
-            busy_s = instance.busy_s - self._busy_s.get(name, 0.0)
+            before_s = self._busy_s.get(name, 0.0)
+            # One that was restarted counts from nothing.
+            busy_s = instance.busy_s - (before_s if before_s <= instance.busy_s else 0.0)
             self._busy_s[name] = instance.busy_s
             track.time_s.append(now)
             track.running.append(planner.n_running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from fairlead.model import ConfigError
 
 LABELS = ("session_id", "turn", "agent_id", "model", "client_id", "category", "priority")
-TIMES = ("arrival_s", "session_t_s", "tool_gap_s")
+TIMES = ("arrival_s", "session_t_s", "tool_gap_s", "src_e2e_s")
 LENGTHS = ("prompt_tokens", "output_tokens")
 HASHES = ("hash_ids", "hash_runs")
 COMMON = (*TIMES, *LENGTHS, *LABELS, *HASHES)
@@ -41,6 +42,27 @@ class Unit(Enum):
     @property
     def seconds(self) -> float:
         return 0.001 if self is Unit.MILLISECONDS else 1.0
+
+
+def is_date(text: str) -> bool:
+    return ":" in text or text.count("-") > 1
+
+
+def seconds_and_fraction(text: str) -> tuple[int, float]:
+    """A date as whole seconds since 1970 and the fraction beside them, of any number of digits."""
+    head, _, rest = text.strip().partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        moment = datetime.fromisoformat(head + rest[len(digits) :])
+    except ValueError:
+        raise ValueError(f"{text!r} is no time such as 2023-11-16 18:15:46.68") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - _1970) // timedelta(seconds=1)
+    return seconds, float(f"0.{digits}") if digits else 0.0
+
+
+_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +157,7 @@ def _with_finest_hashes(layout: Layout, metadata: Mapping[str, str]) -> Layout:
     if name is None:
         return Layout(layout.name, columns, layout.unit)
     size = metadata.get(f"{name}_block_size_tokens") or metadata.get("block_size_tokens") or "512"
-    if not size.isdigit() or int(size) < 1:
+    if not size.isdecimal() or int(size) < 1:
         raise ConfigError(f"the trace says its block size is {size!r}, expected a whole number")
     return Layout(layout.name, columns, layout.unit, int(size))
 
@@ -161,16 +183,30 @@ def check_columns(path: Path, layout: Layout, header: Sequence[str]) -> None:
     """Raises `ConfigError` where a column is missing that no replay can do without."""
     missing = [column for column in layout.columns.values() if column not in header]
     missing += [name for name in LENGTHS if name not in layout.columns]
+    twice = [name for name in layout.columns.values() if header.count(name) > 1]
+    if twice:
+        raise ConfigError(f"{path} has more than one column {twice[0]}; rename or drop one.")
     if not missing:
         return
     free = [column for column in header if column not in layout.columns.values()]
+    if "rate_rps" in header or "counts" in header:
+        raise ConfigError(
+            f"{path} holds rates or length distributions, not requests; draw requests from such "
+            "files with `fairlead workload make --servegen NAME`."
+        )
     hints = "".join(_nearest(name, free, f" for {name}") for name in missing)
     raise ConfigError(
         f"{path} has no column {' and no column '.join(missing)}; it has: "
-        f"{', '.join(header) or 'none'}.{hints} A trace of requests has prompt_tokens and "
+        f"{_listed(header)}.{hints} A trace of requests has prompt_tokens and "
         "output_tokens, and mostly arrival_s; other names are given with "
         "--columns arrival=NAME,prompt=NAME,output=NAME."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name if len(name) <= 40 else name[:37] + "..." for name in names[:30]]
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return (", ".join(shown) or "none") + more
 
 
 def _nearest(name: str, known: Sequence[str], what: str = "") -> str:

@@ -1,0 +1,245 @@
+"""A machine to which things happen: it dies and comes back, is cut off, and joins again.
+
+What gateway and worker do about it is what `gateway/hub.py` and `worker/worker.py` do: a worker
+that has lost its gateway dials until it is welcomed, drops everything inside, and reports its whole
+cache; a gateway gives up an instance whose connection ends, or that is silent for too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from random import Random
+from typing import Protocol
+
+from fairlead.fleet.config import PoolConfig
+from fairlead.model import Event, InstanceDown, InstanceUp
+from fairlead.simulate.faults import Faults
+from fairlead.simulate.faulty_link import HELD, FaultyLink
+from fairlead.simulate.faulty_node import FaultyNode
+from fairlead.simulate.heap import FAULT
+from fairlead.simulate.machine import Machine, World
+
+DIAL_S = 0.2
+"""A worker without a gateway tries again so often; real ones begin with this."""
+SILENT_REPORTS = 10
+"""Reports that may be missed, as in the gateway's hub."""
+
+
+class Gateway(Protocol):
+    """What a machine dials."""
+
+    @property
+    def is_up(self) -> bool: ...
+    def tell(self, event: Event) -> None:
+        """An event for its fleet."""
+        ...
+
+
+class FaultyMachine(Machine):
+    """See the module."""
+
+    node: FaultyNode
+    to_fleet: FaultyLink
+    to_instance: FaultyLink
+
+    def __init__(
+        self,
+        world: World,
+        pool: PoolConfig,
+        i: int,
+        gateway: Gateway,
+        faults: Faults,
+    ) -> None:
+        self._gateway = gateway
+        self._faults = faults
+        self._incarnations = 0
+        self._joined = True
+        """Whether the gateway counts it among its instances."""
+        self._heard_s = 0.0
+        """When the gateway last heard of it."""
+        self._dialling = False
+        self._frozen = 0
+        """Reasons why its process stands still."""
+        self._factors: list[float] = []
+        """By which its steps take longer."""
+        self._born_s = 0.0
+        self._past_up_s = self._past_busy_s = 0.0
+        """Of earlier incarnations; so are the next."""
+        self._past_preemptions = 0
+        super().__init__(world, pool, i, self._heard)
+        self._known_as = self.spec.incarnation
+        """The incarnation that joined last."""
+
+    # ---------------------------------------------------------------- what it was and is
+
+    @property
+    def alive(self) -> bool:  # type: ignore[override]
+        return self.node.alive
+
+    @property
+    def busy_s(self) -> float:
+        return self._past_busy_s + (self.node.instance.busy_s if self.alive else 0.0)
+
+    @property
+    def preemptions(self) -> int:
+        return self._past_preemptions + (self.node.instance.preemptions if self.alive else 0)
+
+    def up_s(self) -> float:
+        return self._past_up_s + (self._world.heap.now - self._born_s if self.alive else 0.0)
+
+    def report(self) -> None:
+        if self.alive and self.node.linked and not self._frozen:
+            self.node.report()
+
+    def _start(self) -> FaultyNode:
+        world = self._world
+        self._incarnations += 1
+        self._born_s = world.heap.now
+        return FaultyNode(
+            self._instance(f"{self.name} {self._incarnations}"),
+            world.heap,
+            world.lengths,
+            self._tell,
+            world.gaps,
+            single_steps=world.single_steps,
+        )
+
+    def _link(self, name: str) -> FaultyLink:
+        world, direction = self._world, "to-fleet" if name.endswith("to fleet") else "to-instance"
+        troubles = [
+            (trouble, Random(f"{world.seed} messages {i} {name}"))
+            for i, trouble in enumerate(self._faults.messages)
+            if trouble.instance in ("", self.name) and trouble.direction in ("both", direction)
+        ]
+        return FaultyLink(world.heap, world.settings, Random(f"{world.seed} link {name}"), troubles)
+
+    # ---------------------------------------------------------------- what befalls it
+
+    def die(self, *, silent: bool, frames: str, restart: bool) -> None:
+        if not self.alive:
+            return
+        self.node.speak()
+        if frames == "lost":
+            self.to_fleet.end()
+        if not silent:
+            self.to_fleet.send_surely(self._closed, "its connection ended")
+        self.to_instance.end()
+        self._past_up_s, self._past_busy_s = self.up_s(), self.busy_s
+        self._past_preemptions = self.preemptions
+        self.node.die()
+        if restart:
+            self._later(self._world.settings.start_up_s, self._boot)
+
+    def stall(self, for_s: float, *, process: bool) -> None:
+        if not self.alive:
+            return
+        self.node.speak()
+        self.node.stall(for_s)
+        if process:
+            self._frozen += 1
+            self.part(HELD)
+            self._later(for_s, self._thaw)
+
+    def slow_down(self, factor: float) -> None:
+        """Steps take so many times as long, until `recover` is told the same."""
+        self._factors.append(factor)
+        self.node.slow_down(prod(self._factors))
+
+    def recover(self, factor: float) -> None:
+        self._factors.remove(factor)
+        self.node.slow_down(prod(self._factors))
+
+    def part(self, messages: str) -> None:
+        """Nothing passes between it and the gateway, until `rejoin` is told the same."""
+        self.node.speak()
+        self.to_fleet.cut(messages)
+        self.to_instance.cut(messages)
+
+    def rejoin(self, messages: str) -> None:
+        self.to_fleet.mend(messages)
+        self.to_instance.mend(messages)
+        if not (self._joined and self.node.linked):
+            self.to_instance.send_surely(self._hung_up, self.node)
+
+    def _thaw(self, _: None) -> None:
+        self._frozen -= 1
+        self.rejoin(HELD)
+
+    def _boot(self, _: None) -> None:
+        self.node = self._start()
+        self.node.slow_down(prod(self._factors))
+        self.node.linked = False
+        self._dial(None)
+
+    def _later(self, seconds: float, call: Callable[[None], None]) -> None:
+        self._world.heap.at(self._world.heap.now + seconds, FAULT, call, None)
+
+    # ---------------------------------------------------------------- the worker's end
+
+    def _hung_up(self, node: FaultyNode) -> None:
+        """There is no connection any more, and the worker hears of it."""
+        if node is self.node and node.alive:
+            if node.linked:
+                node.lose_gateway()
+            if not self._dialling:
+                self._dialling = True
+                self._later(DIAL_S, self._dial)
+
+    def _dial(self, _: None) -> None:
+        """Again and again, until it is welcomed."""
+        self._dialling = self.alive and not self.node.linked
+        if not self._dialling:
+            return
+        if self._gateway.is_up and not self.to_fleet.is_cut:
+            self._dialling = False
+            self._join()
+        else:
+            self._later(DIAL_S, self._dial)
+
+    def _welcomed(self, node: FaultyNode) -> None:
+        if node.alive:
+            node.welcome()
+
+    # ---------------------------------------------------------------- the gateway's end
+
+    def _join(self) -> None:
+        spec = self.spec
+        if self._joined and spec.incarnation == self._known_as:
+            self._give_up("the worker connected again")
+        self.to_fleet.begin()
+        self.to_instance.begin()
+        self._joined, self._known_as = True, spec.incarnation
+        self._heard_s = self._world.heap.now
+        self.to_instance.send_surely(self._welcomed, self.node)
+        self._gateway.tell(InstanceUp(spec))
+
+    def _heard(self, frame: list[Event]) -> None:
+        self._heard_s = self._world.heap.now
+        for event in frame:
+            self._gateway.tell(event)
+
+    def _closed(self, why: str) -> None:
+        if self._joined:
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        """It is no instance any more; whatever still comes over this connection is not read."""
+        self._joined = False
+        self.to_fleet.end()
+        self.to_instance.end()
+        self._gateway.tell(InstanceDown(self.name, why))
+
+    def sweep(self) -> None:
+        """Hangs up on it if it has been silent for too long."""
+        silent_s = self._world.heap.now - self._heard_s
+        if self._joined and silent_s > SILENT_REPORTS * self._world.settings.report_s:
+            self._give_up(f"silent for {silent_s:.1f} s")
+            self.to_instance.send_surely(self._hung_up, self.node)
+
+    def lose_gateway(self) -> None:
+        """The gateway stops, and its connections with it."""
+        self._joined = False
+        self.to_fleet.end()
+        self.to_instance.end()
+        self.to_instance.send_surely(self._hung_up, self.node)

@@ -1,0 +1,137 @@
+"""A machine: one instance in virtual time, and its links with the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+
+from fairlead import latency
+from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.instance import Instance
+from fairlead.model import ConfigError, Event, InstanceId, InstanceSpec, RequestId
+from fairlead.policies.batching import Batching
+from fairlead.simulate.heap import Heap
+from fairlead.simulate.network import Link
+from fairlead.simulate.node import Node
+from fairlead.simulate.settings import Settings
+from fairlead.workload.percentiles import Histogram
+
+
+class World:
+    """What all machines of a run share."""
+
+    __slots__ = ("config", "gaps", "heap", "lengths", "seed", "settings", "single_steps")
+
+    def __init__(
+        self,
+        config: FleetConfig,
+        seed: int,
+        heap: Heap,
+        settings: Settings,
+        lengths: Mapping[RequestId, int],
+        gaps: Histogram,
+        single_steps: bool,
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.heap = heap
+        self.settings = settings
+        self.lengths = lengths
+        self.gaps = gaps
+        self.single_steps = single_steps
+
+
+class Machine:
+    """Starts its instance at once, and never stops."""
+
+    alive = True
+    resting = False
+    """It has nothing to report until it is sent something."""
+
+    def __init__(
+        self, world: World, pool: PoolConfig, i: int, hear: Callable[[list[Event]], None]
+    ) -> None:
+        """The `i`-th of its pool. `hear` takes a frame where the way to the fleet ends."""
+        self.name = InstanceId(f"{pool.name}-{i}")
+        self.pool = pool
+        self.first_report_s = world.settings.report_s * (i + 1) / (pool.instances + 1)
+        """Reports of different instances do not fall on one instant."""
+        self._world = world
+        self._hear = hear
+        self.to_fleet = self._link(f"{self.name} to fleet")
+        self.to_instance = self._link(f"fleet to {self.name}")
+        self.node = self._start()
+
+    @property
+    def spec(self) -> InstanceSpec:
+        return self.node.instance.spec
+
+    @property
+    def busy_s(self) -> float:
+        return self.node.instance.busy_s
+
+    @property
+    def preemptions(self) -> int:
+        return self.node.instance.preemptions
+
+    @property
+    def idle(self) -> bool:
+        return not self.node.instance.sequences
+
+    def up_s(self) -> float:
+        """Seconds for which it has been up so far."""
+        return self._world.heap.now
+
+    def report(self) -> None:
+        self.node.report()
+
+    def _link(self, name: str) -> Link:
+        world = self._world
+        return Link(world.heap, world.settings, Random(f"{world.seed} link {name}"))
+
+    def _start(self) -> Node:
+        world = self._world
+        return Node(
+            self._instance(),
+            world.heap,
+            world.lengths,
+            self._tell,
+            world.gaps,
+            single_steps=world.single_steps,
+        )
+
+    def _tell(self, frame: list[Event]) -> None:
+        self.to_fleet.send(self._hear, frame)
+
+    def _instance(self, incarnation: str = "") -> Instance:
+        world = self._world
+        policy: Batching = world.config.policy.build("batching", world.seed, self.name)
+        if policy.oracle is not None:
+            policy.oracle.lengths = world.lengths
+        spec = simulated_spec(self.pool, self.name, policy.urgent_first)
+        if incarnation:
+            spec = replace(spec, incarnation=incarnation)
+        return Instance(spec, policy, latency.from_coefficients(spec.latency))
+
+
+def simulated_spec(pool: PoolConfig, name: InstanceId, urgent_first: bool) -> InstanceSpec:
+    """What an instance of the pool would say of itself."""
+    if pool.hardware == "auto":
+        raise ConfigError(
+            f"pool {pool.name!r}: a simulation cannot measure hardware; name a latency profile"
+        )
+    profile = latency.load_profile(pool.hardware)
+    return InstanceSpec(
+        id=name,
+        pool=pool.name,
+        model=pool.model,
+        n_blocks=pool.n_blocks or profile.n_blocks(pool.block_tokens),
+        block_tokens=pool.block_tokens,
+        max_sequences=pool.max_sequences,
+        max_waiting=pool.max_waiting,
+        max_context=pool.max_context or profile.max_context,
+        urgent_first=urgent_first,
+        latency=profile.coefficients,
+        hardware=pool.hardware,
+    )

@@ -1,0 +1,1 @@
+"""Workloads that nobody recorded: arrivals, lengths and shared prefixes drawn from a seed."""
