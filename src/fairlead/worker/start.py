@@ -74,6 +74,11 @@ def build_batching(settings: WorkerSettings) -> Batching:
     rng = Random(f"{settings.seed}/batching/{settings.name}")
     policy = registry.build("batching", settings.batching, settings.batching_params, rng)
     assert isinstance(policy, Batching)
+    if policy.oracle is not None:
+        raise ConfigError(
+            f"batching policy {policy.name!r} needs to know how long answers will be, which only "
+            "a simulation does; choose another one, or run `fairlead simulate`"
+        )
     return policy
 
 
