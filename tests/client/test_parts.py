@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.client.axes import require_matplotlib
 from fairlead.client.body import Api, Asking
 from fairlead.client.load import LoadSeries, parse_metrics
 from fairlead.client.out_file import OutFile, WriteError
-from fairlead.client.plots import require_matplotlib
 from fairlead.client.replay import WantedObjectives
 from fairlead.client.server import Server, base_url
 from fairlead.model import BATCH, ConfigError, Objective

@@ -14,6 +14,10 @@ from fairlead.model import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fleet", metavar="FLEET.toml", type=Path, help="the fleet file")
+    add_set(parser)
+
+
+def add_set(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",

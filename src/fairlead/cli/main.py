@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from fairlead import __version__
 from fairlead.model import FairleadError
 
-COMMANDS = ("serve", "worker", "replay", "policies", "check")
+COMMANDS = (
+    "serve",
+    "worker",
+    "replay",
+    "simulate",
+    "compare",
+    "capacity",
+    "story",
+    "workload",
+    "policies",
+    "check",
+)
 """Each is a module of this folder with `add_parser(subparsers)` and `run(args) -> int`."""
 
 DESCRIPTION = "One scheduler for a whole fleet of LLM engines."

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from fairlead.gateway.served import ServedModel
 from fairlead.latency import load_profile
 from fairlead.model import ConfigError
 from fairlead.observe.invariants import Checker
+from fairlead.observe.log import EventLog
+from fairlead.observe.log_file import LogFile
 from fairlead.policies import registry
 from fairlead.text import Tokenizer
 from fairlead.worker.local import LocalFleet
@@ -56,6 +59,8 @@ class ServeSettings:
     """Longest time that a drain waits for what is under way."""
     debug_invariants: bool = False
     """Checks every event and action against `docs/invariants.md`, and dies at a violation."""
+    event_log: str = ""
+    """A file that gets every event and decision, for `fairlead story`; empty writes none."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -182,9 +187,12 @@ async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
     )
     if settings.debug_invariants:
         gateway.driver.observers.append(Checker().observe)
+    say = _Voice(quiet)
+    log = _event_log(settings.event_log, name, say)
+    if log is not None:
+        gateway.driver.observers.append(log.observe)
     await gateway.start()
     calm_garbage_collector()
-    say = _Voice(quiet)
     workers = LocalFleet(
         worker_settings(config, gateway.workers_address, seed),
         token,
@@ -203,12 +211,22 @@ async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
     finally:
         await gateway.stop()
         await workers.stop(grace_s=0.5 if stop.again.is_set() else 5.0)
+        if log is not None:
+            log.close()
         with contextlib.suppress(ConfigError):
             await hands
     if not stop.asked and hands.done() and (error := hands.exception()):
         raise error
     say.aloud("stopped")
     return 0
+
+
+def _event_log(path: str, fleet: str, say: _Voice) -> EventLog | None:
+    """Its times are the gateway's clock; the first line tells what that is by the wall's."""
+    if not path:
+        return None
+    about = {"fleet": fleet, "clock_s": time.monotonic(), "wall_time_s": time.time()}
+    return EventLog(LogFile(Path(path), about, say.aloud))
 
 
 async def _until_ready(

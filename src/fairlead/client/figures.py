@@ -93,6 +93,11 @@ def _best(
     return place if texts.count(texts[place]) == 1 else None
 
 
+def driver_facts(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the figures came about: what the load client or the simulator says of itself."""
+    return summary.get("client") or summary.get("simulation") or {}
+
+
 def value_at(summary: Mapping[str, Any], *keys: str) -> float | None:
     """The number under these keys; None where there is none."""
     value: Any = summary

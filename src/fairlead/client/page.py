@@ -6,41 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fairlead.client.figures import Run, figures, objective_text
-from fairlead.client.plots import (
-    COLOURS,
-    distributions,
-    load_over_time,
-    over_time,
-    require_matplotlib,
-)
+from fairlead.client.axes import COLOURS, require_matplotlib
+from fairlead.client.document import document
+from fairlead.client.figures import Run, driver_facts, figures, objective_text
+from fairlead.client.plots import distributions, load_over_time, over_time
 from fairlead.client.table import notes
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1d2127;
-  background: #fff; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
-p { margin: .3rem 0; } .dim, caption, footer { color: #5d646e; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .9rem .22rem 0; text-align: right; border-bottom: 1px solid #e8eaed; }
-th:first-child, td:first-child { text-align: left; white-space: pre; padding-right: 2rem; }
-thead th { border-bottom: 2px solid #b5b9bf; vertical-align: bottom; }
-td.best { font-weight: 650; } td.best::after { content: " \\2605"; color: #009E73; }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px;
-  margin-right: .4em; }
-.note { border-left: 3px solid #E69F00; padding-left: .7rem; }
-svg { width: 100%; height: auto; display: block; }
-footer { margin: 3rem 0 1rem; border-top: 1px solid #e8eaed; padding-top: .8rem;
-  font-size: .85rem; }
-code { background: #f4f5f7; padding: .1rem .35rem; border-radius: 3px; word-break: break-word; }
-"""
-
 
 LOAD_MISSING = (
     "<p>The server's <code>/metrics</code> told no load of instances, so it is not shown.</p>"
 )
+"""A simulation always knows."""
 
 
 def page(runs: Sequence[Run], command: str, title: str = "Replay") -> str:
@@ -48,32 +23,27 @@ def page(runs: Sequence[Run], command: str, title: str = "Replay") -> str:
     `ConfigError` without matplotlib."""
     require_matplotlib()
     traces = list(dict.fromkeys(str(summary["trace"]) for _, summary in runs))
+    title = f"{title}: {', '.join(traces)}"
     parts = [
-        f"<h1>{escape(title)}: {escape(', '.join(traces))}</h1>",
+        f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{_what_was_run(runs)}</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in _notes(runs)),
         _figures_table(runs),
         *_plots(runs),
-        _footer(runs, command),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}: {escape(', '.join(traces))}</title>"
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return document(title, parts, command, (str(summary["fairlead"]) for _, summary in runs))
 
 
 def _what_was_run(runs: Sequence[Run]) -> str:
     lines = []
     for label, summary in runs:
         policy = ", ".join(f"{family} {name}" for family, name in summary["policy"].items())
-        client = summary.get("client") or {}
+        driver = driver_facts(summary)
         words = (
             summary["fleet"],
             policy,
-            client.get("mode", ""),
-            f"arrivals: {client['arrivals']}" if client.get("arrivals") else "",
+            driver.get("mode", ""),
+            f"arrivals: {driver['arrivals']}" if driver.get("arrivals") else "",
             f"seed {summary['seed']}",
         )
         prefix = f"<b>{escape(label)}</b>: " if len(runs) > 1 else ""
@@ -136,8 +106,3 @@ def _plots(runs: Sequence[Run]) -> list[str]:
     ]
     load = load_over_time(runs)
     return [*parts, load or LOAD_MISSING]
-
-
-def _footer(runs: Sequence[Run], command: str) -> str:
-    versions = ", ".join(dict.fromkeys(str(summary["fairlead"]) for _, summary in runs))
-    return f"<footer>Made by Fairlead {versions} with<br><code>{escape(command)}</code></footer>"

@@ -1,40 +1,22 @@
-"""The plots of a page, each as an SVG text. The only file that needs matplotlib."""
+"""The plots of a page about runs, each as an SVG text."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairlead.client.axes import COLOURS, GREY, make_panels, share_limits, stroke, svg, time_axis
 from fairlead.client.figures import Run, objective_text
-from fairlead.model import ConfigError
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
-GREY = "#8a8f98"
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
-"""Runs differ in their stroke as well, for print."""
-WIDTH_IN = 9.2
 MANY_INSTANCES = 6
 """Beyond this instances are drawn alike, with their mean on top."""
-
-
-def require_matplotlib() -> None:
-    """Raises `ConfigError` where plots cannot be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "--html draws plots with matplotlib, which is not installed; "
-            "install it with: pip install 'fairlead[plots]'"
-        ) from error
 
 
 def over_time(runs: Sequence[Run]) -> str:
     """Arrivals and goodput over time, one panel a run on common axes."""
     drawn = [(place, label, s["curves"]) for place, (label, s) in enumerate(runs) if _curves(s)]
-    figure, panels = _panels(len(drawn), 1, height_in=1.9)
+    figure, panels = make_panels(len(drawn), 1, height_in=1.9)
     for panel, (place, label, curve) in zip(panels, drawn, strict=True):
         t_s = [bin_ * curve["bin_s"] for bin_ in range(len(curve["arrivals_rps"]) + 1)]
         arrivals, goodput = _steps(curve["arrivals_rps"]), _steps(curve["goodput_rps"])
@@ -46,27 +28,35 @@ def over_time(runs: Sequence[Run]) -> str:
         panel.set_title(label, loc="left", fontsize=10, fontweight="bold")
         panel.set_ylabel("requests/s")
         panel.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2)
-    _share_limits(panels, "y", least=0.0)
+    share_limits(panels, "y", least=0.0)
     panels[-1].set_xlabel("time of arrival (s)")
-    return _svg(figure, "Arrivals and goodput over time")
+    return svg(figure, "Arrivals and goodput over time")
 
 
 def distributions(runs: Sequence[Run], key: str, name: str) -> str:
     """The share of requests that were at least this fast, a panel for each objective class."""
     names = list(dict.fromkeys(c for _, s in runs if _curves(s) for c in s["curves"]["classes"]))
     n_columns = min(len(names), 3)
-    figure, panels = _panels(-(-len(names) // n_columns), n_columns, height_in=2.7)
+    figure, panels = make_panels(-(-len(names) // n_columns), n_columns, height_in=2.7)
     for panel, class_name in zip(panels, names, strict=False):
-        _cdf_panel(panel, runs, class_name, key)
+        cdf_panel(panel, runs, class_name, key)
         panel.set_xlabel(f"{name} (s)")
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     for panel in panels[::n_columns]:
         panel.set_ylabel("share of requests")
-    return _svg(figure, f"Distribution of the {name}")
+    return svg(figure, f"Distribution of the {name}")
 
 
-def _cdf_panel(panel: Any, runs: Sequence[Run], class_name: str, key: str) -> None:
+def cdf_panel(
+    panel: Any,
+    runs: Sequence[Run],
+    class_name: str,
+    key: str,
+    strokes: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """One class's distributions, a line for each run, and what was promised. `strokes` are for
+    runs whose lines mean something, and that are named elsewhere."""
     promised: dict[str, float | None] = {}
     largest = 0.0
     for place, (label, summary) in enumerate(runs):
@@ -78,7 +68,8 @@ def _cdf_panel(panel: Any, runs: Sequence[Run], class_name: str, key: str) -> No
         if values:
             largest = max(largest, values[-1])
             shares = [i / (len(values) - 1) for i in range(len(values))]
-            panel.plot(values, shares, label=label, **_stroke(place))
+            style = stroke(place) if strokes is None else strokes[place]
+            panel.plot(values, shares, label=label, **style)
     limit_s = promised.get("deadline_s" if key == "e2e_s" else key)
     if limit_s is not None:
         panel.axvline(limit_s, color="#444444", lw=1, ls=(0, (2, 2)))
@@ -94,23 +85,12 @@ def _cdf_panel(panel: Any, runs: Sequence[Run], class_name: str, key: str) -> No
             rotation=90,
         )
         largest = max(largest, limit_s)
-    _time_axis(panel, largest)
+    time_axis(panel, largest)
     panel.set_ylim(0, 1.01)
     panel.set_yticks([0, 0.25, 0.5, 0.75, 0.9, 1.0], ["0", "25%", "50%", "75%", "90%", "100%"])
     panel.set_title(f"{class_name}  ({objective_text(promised)})", loc="left", fontsize=9)
-    if panel.lines and len(runs) > 1:
+    if panel.lines and len(runs) > 1 and strokes is None:
         panel.legend(loc="lower right")
-
-
-def _time_axis(panel: Any, largest_s: float) -> None:
-    """Logarithmic where a linear axis would squeeze most of a curve into its left edge."""
-    values = [x for line in panel.lines for x in line.get_xdata() if x > 0]
-    if values and max(values) / min(values) > 30:
-        panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.tick_params(axis="x", which="minor", labelbottom=False)
-    else:
-        panel.set_xlim(0, (largest_s or 1.0) * 1.05)
 
 
 def load_over_time(runs: Sequence[Run]) -> str | None:
@@ -119,7 +99,7 @@ def load_over_time(runs: Sequence[Run]) -> str | None:
     drawn = [(label, s["curves"]["load"]) for label, s in runs if _curves(s) and _loads(s)]
     if not drawn:
         return None
-    figure, panels = _panels(len(drawn), 3, height_in=2.1)
+    figure, panels = make_panels(len(drawn), 3, height_in=2.1)
     for row, (label, load) in enumerate(drawn):
         mine = panels[3 * row : 3 * row + 3]
         for panel, key in zip(mine, ("running", "waiting", "kv_fraction"), strict=True):
@@ -130,9 +110,9 @@ def load_over_time(runs: Sequence[Run]) -> str | None:
         mine[2].set_ylabel("KV memory in use")
         mine[2].yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     for column in range(3):
-        _share_limits(panels[column::3], "y", least=0.0)
+        share_limits(panels[column::3], "y", least=0.0)
         panels[-3 + column].set_xlabel("time (s)")
-    return _svg(figure, "Load of every instance over time")
+    return svg(figure, "Load of every instance over time")
 
 
 def _load_panel(panel: Any, load: Mapping[str, Any], key: str) -> None:
@@ -140,7 +120,7 @@ def _load_panel(panel: Any, load: Mapping[str, Any], key: str) -> None:
     for place, (name, series) in enumerate(load.items()):
         if any(value is None for value in series[key]):
             continue
-        style = {"color": GREY, "lw": 0.7, "alpha": 0.6} if many else {**_stroke(place), "lw": 1.2}
+        style = {"color": GREY, "lw": 0.7, "alpha": 0.6} if many else {**stroke(place), "lw": 1.2}
         panel.plot(series["t_s"], series[key], label=None if many else name, **style)
     if many:
         t_s, mean = _mean(load, key)
@@ -159,11 +139,6 @@ def _mean(load: Mapping[str, Any], key: str) -> tuple[list[float], list[float]]:
     return moments, [math.fsum(by_time[t]) / len(by_time[t]) for t in moments]
 
 
-def _stroke(place: int) -> dict[str, Any]:
-    dash = DASHES[place % len(DASHES)]
-    return {"color": COLOURS[place % len(COLOURS)], "lw": 1.7, "ls": dash}
-
-
 def _steps(values: Sequence[float]) -> list[float]:
     return [*values, values[-1]] if values else [0.0]
 
@@ -174,52 +149,3 @@ def _curves(summary: Mapping[str, Any]) -> bool:
 
 def _loads(summary: Mapping[str, Any]) -> bool:
     return bool(summary["curves"].get("load"))
-
-
-def _share_limits(panels: Sequence[Any], axis: str, least: float) -> None:
-    most = max(getattr(panel, f"get_{axis}lim")()[1] for panel in panels)
-    for panel in panels:
-        getattr(panel, f"set_{axis}lim")(least, most if most > least else least + 1)
-
-
-def _panels(n_rows: int, n_columns: int, height_in: float) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_IN, height_in * n_rows + 0.35), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, squeeze=False)
-    panels = list(_flat(grid))
-    for panel in panels:
-        panel.grid(True, color="#e3e5e8", lw=0.7)
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=8, colors="#444444")
-        panel.xaxis.label.set_size(9)
-        panel.yaxis.label.set_size(9)
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            panel.spines[side].set_color("#b5b9bf")
-    return figure, panels
-
-
-def _flat(grid: Any) -> Iterator[Any]:
-    for row in grid:
-        yield from row
-
-
-def _svg(figure: Any, title: str) -> str:
-    """The figure as an `<svg>` element that scales with the page and names itself."""
-    import matplotlib
-
-    for panel in figure.axes:
-        legend = panel.get_legend()
-        if legend is not None:
-            legend.get_frame().set_alpha(0.8)
-            legend.get_frame().set_linewidth(0)
-            for text in legend.get_texts():
-                text.set_fontsize(8)
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

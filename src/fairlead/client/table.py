@@ -10,7 +10,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.client.figures import Run, count, figures, objective_text, seconds, share, value_at
+from fairlead.client.figures import (
+    Run,
+    count,
+    decimal,
+    driver_facts,
+    figures,
+    objective_text,
+    seconds,
+    share,
+    value_at,
+)
 
 WIDTH = 80
 POINTS = ("mean", "p50", "p90", "p99", "max")
@@ -82,7 +92,23 @@ def _outcome(summary: Mapping[str, Any]) -> RenderableType:
     hits = summary["prefix_hit_ratio"]
     cached = "" if hits is None else f", {share(hits)} of prompt tokens cached"
     grid.add_row("duration", f"{seconds(summary['duration_s'])}{cached}")
+    if summary.get("over_seeds"):
+        grid.add_row(*_over_seeds(summary["over_seeds"]))
     return Group(table, grid)
+
+
+def _over_seeds(found: Mapping[str, Any]) -> tuple[str, str]:
+    """What the other seeds say; all other figures are of the first."""
+    met, goodput = found["attainment"], found["goodput_rps"]
+    if not met["half_width"] and not goodput["half_width"]:
+        words = "the same in each"
+    else:
+        words = (
+            f"[bold]{share(met['mean'])}[/] ±{100 * met['half_width']:.1f} met, "
+            f"[bold]{decimal(goodput['mean'])}[/] ±{goodput['half_width']:.2g} requests/s "
+            "(95% intervals)"
+        )
+    return f"over {len(found['seeds'])} seeds", words
 
 
 def _rate(summary: Mapping[str, Any], key: str) -> str:
@@ -142,15 +168,15 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"the first {summary['warmup_s']:g} s ({summary['warmup_requests']} requests) were "
             "warm-up and are left out"
         )
-    client = summary.get("client") or {}
-    found += [f"{n:,} rows left out: {why}" for why, n in client.get("skipped_rows", {}).items()]
-    late_s = value_at(client, "send_late_s", "p99")
+    driver = driver_facts(summary)
+    found += [f"{n:,} rows left out: {why}" for why, n in driver.get("skipped_rows", {}).items()]
+    late_s = value_at(driver, "send_late_s", "p99")
     if late_s is not None and late_s > LATE_S:
         found.append(
             f"requests left up to {seconds(late_s)} (p99) after they were due, and the latencies "
             "include it: the client was too busy, or at its limit of requests in flight"
         )
-    found += [f"{n:,} × {why}" for why, n in list(client.get("reasons", {}).items())[:5]]
+    found += [f"{n:,} × {why}" for why, n in list(driver.get("reasons", {}).items())[:5]]
     positions = summary.get("positions")
     if positions is not None:
         found.append(_positions_note(positions, summary["requests"]["failed"]))

@@ -1,0 +1,1 @@
+"""Searches over fleets and policies, each question answered by simulations."""

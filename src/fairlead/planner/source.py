@@ -1,0 +1,27 @@
+"""A trace by name, for processes that each open it for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairlead.workload.shape import Shape, ShapedTrace
+from fairlead.workload.trace import open_trace
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSource:
+    """Where a trace lies; every process opens it for itself."""
+
+    name: str
+    """A path, or the name of a shipped trace."""
+    columns: Mapping[str, str] | None = None
+    sort: bool = False
+
+    def shaped(
+        self, shape: Shape, seed: int = 0, *, timed: bool = True, closed_loop: bool = True
+    ) -> ShapedTrace:
+        """Opens it. With `closed_loop` the calls of a session wait for one another. Raises
+        `ConfigError` where it cannot be played."""
+        trace = open_trace(self.name, self.columns, self.sort)
+        return ShapedTrace(trace, shape, seed, timed, closed_loop)
