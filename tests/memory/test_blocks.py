@@ -52,7 +52,7 @@ class PoolMachine(RuleBasedStateMachine):
         if block in self.names.values():
             return
         self.counter += 1
-        self.pool.publish(block, name(self.counter % 250))
+        self.pool.publish([block], [name(self.counter % 250)])
         self.names.setdefault(name(self.counter % 250), block)
 
     @precondition(lambda self: self.names)
@@ -99,7 +99,7 @@ def test_the_tail_of_a_sequence_is_evicted_before_its_head() -> None:
     blocks = pool.allocate(3)
     names = chain_hashes(range(12), 4)
     for block, one in zip(blocks, names, strict=True):
-        pool.publish(block, one)
+        pool.publish([block], [one])
     pool.release(blocks)
     pool.allocate(1)
     assert pool.match(names) == 2
@@ -108,7 +108,7 @@ def test_the_tail_of_a_sequence_is_evicted_before_its_head() -> None:
 def test_releasing_twice_is_a_bug() -> None:
     pool = BlockPool(2)
     plain, named = pool.allocate(1), pool.allocate(1)
-    pool.publish(named[0], chain_hashes(range(4), 4)[0])
+    pool.publish(named, chain_hashes(range(4), 4))
     for blocks in (plain, named):
         pool.release(blocks)
     with pytest.raises(AssertionError, match="released twice"):

@@ -9,6 +9,7 @@ plans by. Nothing is counted per token. A report corrects it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from fairlead import latency
 from fairlead.fleet.lengths import OutputLengths
@@ -166,8 +167,10 @@ class Shadow:
         """These prefix blocks are about to be here."""
         prefixes = self._prefixes
         prefixes.update(dict.fromkeys(names))
-        while len(prefixes) > 2 * self.spec.n_blocks:
-            del prefixes[next(iter(prefixes))]
+        if len(prefixes) > 2 * self.spec.n_blocks:
+            # Many at a time: the oldest of a dict are found by walking over all deleted before.
+            for name in list(islice(prefixes, self.spec.n_blocks // 2)):
+                del prefixes[name]
 
     def first_token(self, request: RequestId, context_tokens: int) -> None:
         """A request decodes here, with this context; told again, nothing changes."""
@@ -236,8 +239,8 @@ class Shadow:
         )
         self._context = float(report.context_tokens) if self._decoding else 0.0
         self._answer = self._rate_per_s = None
-        for name in report.stored:
-            self._prefixes[name] = None
+        if report.stored:
+            self._prefixes.update(dict.fromkeys(report.stored))
         for name in report.evicted:
             self._prefixes.pop(name, None)
         self._now = self._present.now

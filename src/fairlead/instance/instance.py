@@ -248,6 +248,10 @@ class Instance:
         events += finished
         return events
 
+    def busy_by(self, now: float) -> float:
+        """Time spent in steps, with that of the step under way."""
+        return self.busy_s if self._since_s is None else self.busy_s + now - self._since_s
+
     def keep_up(self, ahead: int) -> None:
         """Holds the blocks that a step under way has taken by now: `ahead` of its iterations are
         over, though not committed."""
@@ -417,7 +421,7 @@ class Instance:
         measured_s = now - self._since_s
         self.busy_s += measured_s
         self._since_s = now
-        self._planner.pace.add(measured_s, step.seconds(n_done))
+        self._planner.pace.add(measured_s, step.seconds(n_done), n_done)
 
     def _finish(
         self, run: _Run, stopped: Mapping[RequestId, FinishReason], produced: list[Produced]

@@ -19,12 +19,16 @@ class Slowdown:
         self._measured_s = 0.0
         self._predicted_s = 0.0
 
-    def add(self, measured_s: float, predicted_s: float) -> None:
-        """One more step; a step that the model prices at nothing says nothing."""
+    def add(self, measured_s: float, predicted_s: float, n: int = 1) -> None:
+        """One more step, or `n` alike; a step that the model prices at nothing says nothing."""
         if predicted_s <= 0:
             return
-        self._measured_s = self._measured_s * self._keep + measured_s
-        self._predicted_s = self._predicted_s * self._keep + predicted_s
+        keep, share = self._keep, 1.0
+        if n > 1:
+            keep = self._keep**n
+            share = (1.0 - keep) / ((1.0 - self._keep) * n)
+        self._measured_s = self._measured_s * keep + measured_s * share
+        self._predicted_s = self._predicted_s * keep + predicted_s * share
 
     @property
     def ratio(self) -> float:

@@ -298,23 +298,26 @@ class Planner:
         Those that the step being planned will fill are among them: its executor writes all KV of a
         layer before it reads any, so that a newcomer may share them within the same step.
         """
-        for i in range(sequence.n_published, n_tokens // self.block_tokens):
-            name = self._name(sequence, i)
-            if name is None:
-                return
-            self.pool.publish(sequence.blocks[i], name)
-            sequence.n_published = i + 1
+        first, last = sequence.n_published, n_tokens // self.block_tokens
+        if first >= last:
+            return
+        names = self._names(sequence, last)[first:last]
+        if names:
+            self.pool.publish(sequence.blocks[first : first + len(names)], names)
+            sequence.n_published = first + len(names)
 
-    def _name(self, sequence: Sequence, i: int) -> BlockHash | None:
-        """The chain hash of block `i`; None where the tokens are not known (a simulation)."""
-        if i >= len(sequence.hashes):
-            request, width = sequence.request, self.block_tokens
-            if len(request.token_ids) != request.prompt_tokens:
-                return None
-            parent = sequence.hashes[-1] if sequence.hashes else root_hash(request.cache_salt)
-            name = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
-            sequence.hashes = (*sequence.hashes, name)
-        return sequence.hashes[i]
+    def _names(self, sequence: Sequence, n: int) -> Seq[BlockHash]:
+        """Chain hashes of the first `n` blocks; fewer where not all tokens are known, as in a
+        simulation."""
+        known, request, width = len(sequence.hashes), sequence.request, self.block_tokens
+        if known < n and len(request.token_ids) == request.prompt_tokens:
+            names = list(sequence.hashes)
+            parent = names[-1] if names else root_hash(request.cache_salt)
+            for i in range(known, n):
+                parent = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
+                names.append(parent)
+            sequence.hashes = names
+        return sequence.hashes
 
     # ---------------------------------------------------------------- coming and going
 

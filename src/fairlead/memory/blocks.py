@@ -7,6 +7,7 @@ remember, so they change hands by the slice.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from fairlead.model import BlockHash
@@ -34,8 +35,9 @@ class BlockPool:
         """More blocks of the same name: the same content, computed twice."""
         self._holders: dict[int, int] = {}
         """Of named blocks, the references to them; 0 where cached."""
-        self._cached: dict[int, None] = {}
-        """Cached blocks, the next to be evicted first."""
+        self._cached: OrderedDict[int, None] = OrderedDict()
+        """Cached blocks, the next to be evicted first. A plain dict would walk over all that were
+        evicted before to find it."""
         self._changes: dict[BlockHash, bool] = {}
         """Names that came (True) or went (False) since the last `drain_changes`; the last word
         about a name counts."""
@@ -90,24 +92,33 @@ class BlockPool:
         else:
             blocks = free[:]
             free.clear()
-            blocks += [self._evict() for _ in range(-kept)]
+            for _ in range(-kept):
+                blocks.append(self._evict())
         return blocks
 
-    def publish(self, block: int, name: BlockHash) -> None:
-        """From now on the used block, full and computed, is found by `name`.
+    def publish(self, blocks: Sequence[int], names: Sequence[BlockHash]) -> None:
+        """From now on these used blocks, full and computed, are found by their names.
 
-        Where another block already has the name it is found first; identical blocks are not
-        merged, and this one takes over when that one is evicted.
+        Where another block already has a name it is found first; identical blocks are not merged,
+        and this one takes over when that one is evicted.
         """
-        if block in self._name:
+        named, name_of = self._named, self._name
+        if named.keys().isdisjoint(names) and name_of.keys().isdisjoint(blocks):
+            named.update(zip(names, blocks, strict=True))
+            name_of.update(zip(blocks, names, strict=True))
+            self._holders.update(dict.fromkeys(blocks, 1))
+            self._changes.update(dict.fromkeys(names, True))
             return
-        self._name[block] = name
-        self._holders[block] = 1
-        if name in self._named:
-            self._twins.setdefault(name, {})[block] = None
-            return
-        self._named[name] = block
-        self._changes[name] = True
+        for block, name in zip(blocks, names, strict=True):
+            if block in name_of:
+                continue
+            name_of[block] = name
+            self._holders[block] = 1
+            if name in named:
+                self._twins.setdefault(name, {})[block] = None
+            else:
+                named[name] = block
+                self._changes[name] = True
 
     def release(self, blocks: Sequence[int]) -> None:
         """Gives back one reference on each block of one sequence.
@@ -147,23 +158,23 @@ class BlockPool:
         return tuple(self._named)
 
     def _evict(self) -> int:
-        block = next(iter(self._cached))
-        del self._cached[block], self._holders[block]
-        self._forget(block, self._name.pop(block))
-        return block
-
-    def _forget(self, block: int, name: BlockHash) -> None:
-        """The block is not found by the name any more; a twin of it is, where there is one."""
-        twins = self._twins.get(name)
+        """Frees the cached block that was unused longest; its twin, where there is one, is found
+        by its name from now on."""
+        block, _ = self._cached.popitem(last=False)
+        del self._holders[block]
+        name = self._name.pop(block)
+        twins = self._twins.get(name) if self._twins else None
         if twins is None:
             del self._named[name]
             self._changes[name] = False
-            return
+            return block
+        gone = block
         if self._named[name] == block:
-            block = self._named[name] = next(iter(twins))
-        del twins[block]
+            gone = self._named[name] = next(iter(twins))
+        del twins[gone]
         if not twins:
             del self._twins[name]
+        return block
 
     def check_invariants(self, held: Iterable[Sequence[int]] | None = None) -> None:
         """Blocks are conserved: invariant 3. `held`, where given, are the blocks of everybody who

@@ -30,9 +30,9 @@ class InstanceSpec:
     max_sequences: int = 256
     """Sequences that may share one step."""
     max_waiting: int = 1024
-    """Sequences that may wait inside for a seat in the batch; beyond it the instance refuses. Bounds
-    memory, and the time a request is stuck where no router can help it any more. With 0 they all
-    wait in the fleet."""
+    """Sequences that may wait inside for a seat in the batch; beyond it the instance refuses.
+    Bounds memory, and the time a request is stuck where no router can help it any more. With 0
+    they all wait in the fleet."""
     max_context: int = 8192
     """Tokens of prompt and output together that one sequence may reach."""
     role: Role = Role.MIXED

@@ -134,7 +134,7 @@ class Tally:
             prompt_tokens_per_s=per_s(self._prompt_tokens),
             output_tokens_per_s=per_s(self._output_tokens),
             prefix_hit_ratio=(
-                self._cached_tokens / self._told_tokens if self._told_tokens else None
+                float(self._cached_tokens / self._told_tokens) if self._told_tokens else None
             ),
             classes=_figures(self._classes),
             tenants=_figures(self._tenants),

@@ -14,7 +14,6 @@ from random import Random
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
 
-
 BY_NAME = attrgetter("id")
 
 
