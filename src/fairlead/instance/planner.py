@@ -41,6 +41,8 @@ class Planner:
         self._planned: dict[Sequence, int] = {}
         """The rows of the last step beside the group's, with their tokens."""
         self.waiting: dict[Sequence, None] = {}
+        self.waiting_tokens = 0
+        """What those who wait would have to compute, as it was when they got in line."""
         self.pace = Slowdown()
         self.hit_tokens = 0
         self._running: dict[Sequence, None] = {}
@@ -261,7 +263,7 @@ class Planner:
         return fresh + idle <= self.pool.n_available
 
     def _enter(self, sequence: Sequence, hits: int) -> None:
-        del self.waiting[sequence]
+        self._leave_line(sequence)
         self._run(sequence)
         if hits:
             sequence.blocks = self.pool.share(sequence.hashes[:hits])
@@ -323,13 +325,19 @@ class Planner:
 
     def wait(self, sequence: Sequence) -> None:
         """A sequence gets in line."""
+        sequence.wanted_tokens = self.uncached_tokens(sequence)
         self.waiting[sequence] = None
+        self.waiting_tokens += sequence.wanted_tokens
         if self._settled:
             key = self.batching.order.waiting_key(sequence, self, sequence.arrival_s)
             heappush(self._line, (key, sequence.queued, sequence))
             if len(self._line) > 2 * len(self.waiting) + 16:
                 self._line = [entry for entry in self._line if entry[2] in self.waiting]
                 heapify(self._line)
+
+    def _leave_line(self, sequence: Sequence) -> None:
+        del self.waiting[sequence]
+        self.waiting_tokens -= sequence.wanted_tokens
 
     def adopt(self, sequence: Sequence, n_computed: int) -> bool:
         """Admits a sequence whose first `n_computed` tokens arrive with their KV."""
@@ -348,7 +356,7 @@ class Planner:
     def leave(self, sequence: Sequence) -> None:
         """Removes a sequence, running or waiting, and gives back its blocks."""
         if not sequence.admitted:
-            del self.waiting[sequence]
+            self._leave_line(sequence)
             return
         del self._running[sequence]
         if sequence.decoding is not None:
@@ -367,8 +375,8 @@ class Planner:
 
     def queued_tokens(self) -> int:
         """Known tokens that are not computed yet, of those who run and those who wait."""
-        waiting = sum(self.uncached_tokens(sequence) for sequence in self.waiting)
-        return waiting + sum(s.n_uncomputed for s in self.catching_up if s.n_uncomputed > 1)
+        catching_up = sum(s.n_uncomputed for s in self.catching_up if s.n_uncomputed > 1)
+        return self.waiting_tokens + catching_up
 
     def held_tokens(self) -> int:
         """Tokens whose KV is held by those who run."""

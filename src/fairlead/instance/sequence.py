@@ -45,6 +45,7 @@ class Sequence:
         "request",
         "tenant",
         "token_ids",
+        "wanted_tokens",
     )
 
     def __init__(self, request: Request, attempt: int, produced: Seq[int], queued: int) -> None:
@@ -79,6 +80,8 @@ class Sequence:
         self.admitted = 0
         self.queued = queued
         self.n_preemptions = 0
+        self.wanted_tokens = 0
+        """What it would have had to compute when it got in line."""
 
     @property
     def n_known(self) -> int:

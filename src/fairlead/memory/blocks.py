@@ -92,8 +92,7 @@ class BlockPool:
         else:
             blocks = free[:]
             free.clear()
-            for _ in range(-kept):
-                blocks.append(self._evict())
+            blocks += self._evict(-kept)
         return blocks
 
     def publish(self, blocks: Sequence[int], names: Sequence[BlockHash]) -> None:
@@ -157,24 +156,30 @@ class BlockPool:
         """Every name that `match` would find."""
         return tuple(self._named)
 
-    def _evict(self) -> int:
-        """Frees the cached block that was unused longest; its twin, where there is one, is found
-        by its name from now on."""
-        block, _ = self._cached.popitem(last=False)
-        del self._holders[block]
-        name = self._name.pop(block)
-        twins = self._twins.get(name) if self._twins else None
-        if twins is None:
-            del self._named[name]
-            self._changes[name] = False
-            return block
-        gone = block
+    def _evict(self, n: int) -> list[int]:
+        """Frees the `n` cached blocks that were unused longest."""
+        evicted = []
+        cached, name_of, named = self._cached, self._name, self._named
+        for _ in range(n):
+            block, _ = cached.popitem(last=False)
+            name = name_of.pop(block)
+            del self._holders[block]
+            if name in self._twins:
+                self._hand_over(block, name)
+            else:
+                del named[name]
+                self._changes[name] = False
+            evicted.append(block)
+        return evicted
+
+    def _hand_over(self, block: int, name: BlockHash) -> None:
+        """A block is gone whose twin is found by its name from now on."""
+        twins = self._twins[name]
         if self._named[name] == block:
-            gone = self._named[name] = next(iter(twins))
-        del twins[gone]
+            block = self._named[name] = next(iter(twins))
+        del twins[block]
         if not twins:
             del self._twins[name]
-        return block
 
     def check_invariants(self, held: Iterable[Sequence[int]] | None = None) -> None:
         """Blocks are conserved: invariant 3. `held`, where given, are the blocks of everybody who

@@ -59,7 +59,8 @@ class Report(Struct, frozen=True, gc=False):
     running: int
     waiting: int
     queued_tokens: int
-    """Known tokens not yet computed, of waiting and running sequences, cached prefixes left out."""
+    """Known tokens not yet computed, of waiting and running sequences; prefixes left out that were
+    cached when they got in line."""
     context_tokens: int
     """Tokens whose KV is held by running sequences."""
     requests: tuple[tuple[RequestId, int], ...]
