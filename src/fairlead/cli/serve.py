@@ -132,13 +132,18 @@ def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSet
     embedded = sum(pool.instances for pool in config.pools if pool.engine == "embedded")
     share = max((os.cpu_count() or 1) // max(embedded, 1), 1)
     many = len(config.pools) > 1
+    names = {
+        (pool.name, i): f"{pool.name}-{i}" if many else f"i{i}"
+        for pool in config.pools
+        for i in range(pool.instances)
+    }
     return [
         WorkerSettings(
             join=join,
             model=pool.model,
             engine=pool.engine,
             hardware=pool.hardware,
-            name=f"{pool.name}-{i}" if many else f"i{i}",
+            name=names[pool.name, i],
             pool=pool.name,
             role=pool.role,
             batching=config.policy.batching,
@@ -154,6 +159,7 @@ def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSet
             max_waiting=pool.max_waiting,
             max_context=pool.max_context,
             speed=pool.speed,
+            step_log=pool.step_log and pool.step_log.replace("{name}", names[pool.name, i]),
         )
         for pool in config.pools
         for i in range(pool.instances)

@@ -52,6 +52,7 @@ HELP = {
     "max_waiting": "sequences that may wait inside",
     "max_context": "tokens of prompt and output together; the default is the model's own limit",
     "speed": "an emulated engine runs so many times faster than its profile",
+    "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
 METAVARS = {"join": "HOST:PORT", "hardware": "PROFILE"}
 TYPES = {

@@ -43,6 +43,9 @@ class PoolConfig:
     max_context: int | None = None
     speed: float = 1.0
     """An emulated engine runs so many times faster than its profile says."""
+    step_log: str | None = None
+    """A file for the shape and the duration of every step of a worker; `{name}` in it becomes the
+    worker's name."""
 
     def __post_init__(self) -> None:
         if self.instances < 0:

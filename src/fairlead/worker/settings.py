@@ -47,6 +47,8 @@ class WorkerSettings:
     """Tokens of prompt and output together; None takes the model's own limit."""
     speed: float = 1.0
     """An emulated engine runs so many times faster than its profile says."""
+    step_log: str | None = None
+    """A file for the shape and the duration of every step."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -112,6 +114,7 @@ class WorkerSettings:
             "max-waiting": self.max_waiting,
             "max-context": self.max_context,
             "speed": self.speed,
+            "step-log": self.step_log,
         }
         # One word each, so that a value that begins with a dash stays a value.
         return [f"--{name}={value}" for name, value in values.items() if value is not None]

@@ -22,6 +22,7 @@ from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
 from fairlead.worker.measure import measure
 from fairlead.worker.settings import WorkerSettings
+from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
 from fairlead.worker.words import Vocabulary, tokenizer_for
 from fairlead.worker.worker import Worker
@@ -67,6 +68,7 @@ def build_worker(
         token=token,
         n_vocabulary=engine.n_vocabulary,
         tell=tell,
+        step_log=None if settings.step_log is None else StepLog(settings.step_log),
     )
 
 

@@ -26,6 +26,7 @@ from fairlead.model import (
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor, Output
 from fairlead.worker.link import Address, Link
+from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
 from fairlead.worker.wire import (
     VERSION,
@@ -60,7 +61,9 @@ class Worker:
         n_vocabulary: int,
         clock: GatewayClock | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        step_log: StepLog | None = None,
     ) -> None:
+        self._step_log = step_log
         self._instance = instance
         self._executor = executor
         self._streams = streams
@@ -95,6 +98,8 @@ class Worker:
             raise group.exceptions[0] from None
         finally:
             self._executor.close()
+            if self._step_log is not None:
+                self._step_log.close()
             if self._next_report is not None:
                 self._next_report.cancel()
         return self._dismissed
@@ -144,7 +149,10 @@ class Worker:
         stopped = self._streams.read(output)
         tokens = {request_id: (token,) for request_id, token in output.tokens.items()}
         result = StepResult(tokens, 1, stopped)
+        busy_s = self._instance.busy_s
         events = self._instance.commit(step, result, self._clock.now_s())
+        if self._step_log is not None:
+            self._step_log.add(step.shape, self._instance.busy_s - busy_s)
         frame = self._streams.frame(events)
         for end in frame.ended:
             self._executor.forget(end.request)
