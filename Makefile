@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo serve test check lint types clean
+.PHONY: demo serve test fuzz check lint types clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ serve: $(STAMP)  ## a fleet that stays, and a curl line that works
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)  ## N=1000: looks for seeds that break an invariant; SEED=7: one, told at length
+	$(BIN)/python -m fairlead.cli.fuzz --seed $(or $(SEED),0) $(if $(N),--n $(N),$(if $(SEED),,--n 1000))
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -23,7 +23,19 @@ BESIDE = (
     "workload/percentiles.py",
     "workload/records.py",
 )
-INTERPRETED = ("__init__.py", "config.py", "settings.py", "table.py", "run.py", "fuzz.py")
+INTERPRETED = (
+    "__init__.py",
+    "config.py",
+    "draw_faults.py",
+    "faults.py",
+    "fuzz.py",
+    "read_faults.py",
+    "run.py",
+    "scenario.py",
+    "settings.py",
+    "shrink.py",
+    "table.py",
+)
 """Read files, fill dataclasses or run once: nothing to gain."""
 
 

@@ -11,7 +11,11 @@ from fairlead.cli.fleet_file import read_fleet_file
 from fairlead.cli.main import main
 from fairlead.model import ConfigError, Objective
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "examples").glob("*.toml")
+    if path.stem != "faults"  # What goes wrong in a simulation, and no fleet.
+)
 
 
 def write(tmp_path: Path, text: str) -> Path:

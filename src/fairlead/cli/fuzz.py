@@ -31,6 +31,7 @@ CHUNK = 20
 """Seeds that a process takes at a time."""
 EXPLAINED = 3
 """Failures that are told at length; the others are told by their seed."""
+LISTED = 20
 HELD, BROKEN, COULD_NOT = 0, 1, 2
 
 
@@ -92,8 +93,10 @@ def _many(args: argparse.Namespace, out: Console) -> int:
     failures = [failure for part in found for failure in part]
     for failure in failures[:EXPLAINED]:
         out.print(f"{_headline(failure)}\n\n{_smaller(failure.seed)}\n\n{'-' * 40}")
-    for failure in failures:
+    for failure in failures[:LISTED]:
         out.print(_headline(failure))
+    if len(failures) > LISTED:
+        out.print(f"and {len(failures) - LISTED} more")
     out.print(f"{len(seeds):,} seeds from {args.seed} on: {len(failures)} broke an invariant")
     return BROKEN if failures else HELD
 

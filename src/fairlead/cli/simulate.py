@@ -20,6 +20,7 @@ from fairlead.observe.log_file import LogFile
 from fairlead.planner.cell import Cell, run_cell
 from fairlead.planner.over_seeds import over_seeds
 from fairlead.planner.pool import run_all
+from fairlead.simulate.read_faults import read_faults
 from fairlead.workload.shape import ShapedTrace
 from fairlead.workload.summary import Summary
 
@@ -32,6 +33,10 @@ examples:
     fairlead simulate azure-conv-slice --fleet examples/eight-h100.toml --rate 150 --out a.json
     fairlead simulate azure-conv-slice --fleet examples/eight-h100.toml --rate 150 \\
         --set policy.routing=round-robin --beside a.json --html page.html
+
+  while machines die, networks part and clients leave:
+    fairlead simulate azure-conv-slice --fleet examples/eight-h100.toml --rate 150 \\
+        --faults examples/faults.toml
 
   why one request was late:
     fairlead simulate azure-conv-slice --fleet examples/eight-h100.toml --rate 150 --log run.log
@@ -56,7 +61,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     trace_arguments.add_trace(parser)
-    trace_arguments.add_fleet(parser.add_argument_group("the fleet"))
+    fleet = parser.add_argument_group("the fleet")
+    trace_arguments.add_fleet(fleet)
+    fleet.add_argument(
+        "--faults",
+        metavar="FAULTS.toml",
+        type=Path,
+        help="what goes wrong meanwhile: see examples/faults.toml",
+    )
     trace_arguments.add_shape(parser.add_argument_group("what is played"))
     when = parser.add_argument_group("when")
     times = when.add_mutually_exclusive_group()
@@ -112,6 +124,7 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
         args.fleet.stem,
         seeds[0],
         trace_arguments.at_least("warmup", args.warmup, 0),
+        read_faults(args.faults) if args.faults else None,
     )
     return [first, *(replace(first, seed=seed, detailed=False) for seed in seeds[1:])]
 

@@ -53,7 +53,6 @@ from fairlead.model import (
 from fairlead.policies.admission import AdmissionPolicy
 from fairlead.policies.routing import RoutingPolicy
 
-
 PREDICTED_EVERY = 8
 """One request in so many tells how good predictions are."""
 
@@ -171,6 +170,7 @@ class Fleet:
         accepted: list[TokenRow] = []
         actions: list[Action] = []
         shadow = self._instances.get(event.instance)
+        had_room = shadow is not None and shadow.has_room
         for row in event.rows:
             tracked = self._requests.get(row.request)
             if (
@@ -196,6 +196,9 @@ class Fleet:
                 actions += self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
         if accepted:
             actions.insert(0, Deliver(accepted))
+        if self._queue and shadow is not None and shadow.has_room and not had_room:
+            # Whoever begins to decode leaves the instance's queue.
+            actions += self._place_queued(now)
         return actions
 
     def _finished(self, event: Finished, now: float) -> list[Action]:
@@ -204,7 +207,8 @@ class Fleet:
             return []
         if event.n_produced is not None and len(tracked.produced) < event.n_produced:
             # Its last tokens were lost on the way; another attempt makes the same ones.
-            return self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
+            again = self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
+            return again + self._place_queued(now)
         self.lengths.add(len(tracked.produced))
         actions = self._complete(
             tracked, Outcome.FINISHED, CompleteWhy.ENDED, event.reason, event.cached_tokens
@@ -225,11 +229,17 @@ class Fleet:
         tracked.refused[event.instance] = None
         if event.why is RefuseWhy.DRAINING:
             self._instances[event.instance].drain()
-        candidates = self._candidates(tracked.request)
+        if event.why is RefuseWhy.TOO_LONG:
+            tracked.too_long_for[event.instance] = None
+        candidates = self._candidates_for(tracked)
         others = [view for view in candidates if view.id not in tracked.refused]
-        if not others and event.why is RefuseWhy.TOO_LONG:
-            return self._give_up(tracked, RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
-        return self._place(tracked, DispatchWhy.REFUSED_ELSEWHERE, now, others)
+        if not others and self._fits_nowhere(tracked):
+            actions = self._give_up(tracked, RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
+        else:
+            actions = self._place(tracked, DispatchWhy.REFUSED_ELSEWHERE, now, others)
+        # An instance that is full has no room for others either, whatever its shadow says.
+        full = event.why is RefuseWhy.QUEUE_FULL
+        return actions if full else actions + self._place_queued(now)
 
     def _reported(self, event: Reported, now: float) -> list[Action]:
         report = event.report
@@ -318,6 +328,17 @@ class Fleet:
         """Instances that could take the request now."""
         return [shadow for shadow in self._models[request.model] if shadow.has_room]
 
+    def _candidates_for(self, tracked: Tracked) -> list[Shadow]:
+        """The same, without those that have said that it is too long for them."""
+        candidates = self._candidates(tracked.request)
+        if tracked.too_long_for:
+            return [shadow for shadow in candidates if shadow.id not in tracked.too_long_for]
+        return candidates
+
+    def _fits_nowhere(self, tracked: Tracked) -> bool:
+        shadows = self._models[tracked.request.model]
+        return all(shadow.id in tracked.too_long_for for shadow in shadows)
+
     def _place(
         self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
     ) -> list[Action]:
@@ -357,25 +378,26 @@ class Fleet:
             # Only the word that it had finished was lost.
             return self._complete(tracked, Outcome.FINISHED, CompleteWhy.ENDED, FinishReason.LENGTH)
         tracked.refused.clear()
-        return self._place(tracked, why, now, self._candidates(tracked.request))
+        return self._place(tracked, why, now, self._candidates_for(tracked))
 
     def _place_queued(self, now: float) -> list[Action]:
         """Gives queued requests to instances that have room again, oldest first."""
         if not self._queue:
             return []
         actions: list[Action] = []
-        blocked: deque[Tracked] = deque()
+        blocked: list[Tracked] = []
         full: dict[str, None] = {}
-        while self._queue:
+        while self._queue and len(full) < len(self._models):
             tracked = self._queue.popleft()
             model = tracked.request.model
-            candidates = [] if model in full else self._candidates(tracked.request)
+            candidates = [] if model in full else self._candidates_for(tracked)
             if candidates:
                 actions += self._place(tracked, DispatchWhy.QUEUED, now, candidates)
-            else:
+                continue
+            blocked.append(tracked)
+            if not tracked.too_long_for:
                 full[model] = None
-                blocked.append(tracked)
-        self._queue = blocked
+        self._queue.extendleft(reversed(blocked))
         return actions
 
     def _leave(self, tracked: Tracked) -> None:

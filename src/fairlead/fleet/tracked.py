@@ -20,6 +20,7 @@ class Tracked:
         "queued_s",
         "refused",
         "request",
+        "too_long_for",
     )
 
     def __init__(self, request: Request, now: float) -> None:
@@ -34,6 +35,8 @@ class Tracked:
         """Instances that died under it."""
         self.refused: dict[InstanceId, None] = {}
         """Instances that refused it since it was last placed."""
+        self.too_long_for: dict[InstanceId, None] = {}
+        """Instances that can never hold it."""
         self.queued_s = now
         self.dispatched_s = now
         self.first_token_s: float | None = None

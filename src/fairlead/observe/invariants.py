@@ -23,6 +23,7 @@ from fairlead.model import (
     Outcome,
     Refused,
     Reject,
+    Report,
     Reported,
     RequestId,
     Tokens,
@@ -49,6 +50,8 @@ class Checker:
         """Those that a report of their owner did not show."""
         self._up: dict[InstanceId, str] = {}
         """Instances, with their incarnation."""
+        self._as_of_s: dict[InstanceId, float] = {}
+        """Of which time the last report of each was."""
         self._now = float("-inf")
 
     @property
@@ -62,6 +65,8 @@ class Checker:
         if isinstance(event, Arrived):
             self._open.setdefault(event.request.id, 0)
         self._let_go(event)
+        if isinstance(event, Reported):
+            self._reported(event.report, actions)
         for action in actions:
             if isinstance(action, Deliver):
                 self._delivered(event, action)
@@ -125,14 +130,26 @@ class Checker:
             if self._up.get(spec.id) != spec.incarnation:
                 self._gone(spec.id)
                 self._up[spec.id] = spec.incarnation
-        elif isinstance(event, Reported):
-            here, inside = event.report.instance, dict(event.report.requests)
-            for id, owner in self._owners.items():
-                if owner == here and inside.get(id) != self._attempts[id]:
-                    self._missed[id] = None
+
+    def _reported(self, report: Report, actions: Sequence[Action]) -> None:
+        """What it does not show may be sent again; what is void there has to be stopped."""
+        here, inside = report.instance, dict(report.requests)
+        for id, owner in self._owners.items():
+            if owner == here and inside.get(id) != self._attempts[id]:
+                self._missed[id] = None
+        if here not in self._up or report.as_of_s < self._as_of_s.get(here, report.as_of_s):
+            return  # Overtaken by a newer one: nobody has to act upon it.
+        self._as_of_s[here] = report.as_of_s
+        stopped = [(a.request, a.attempt) for a in actions if isinstance(a, Cancel)]
+        for id, attempt in report.requests:
+            valid = self._owners.get(id) == here and self._attempts[id] == attempt
+            assert valid or (id, attempt) in stopped, (
+                f"4: {here} works on attempt {attempt} of {id}, which is void, and is not stopped"
+            )
 
     def _gone(self, instance: InstanceId) -> None:
         self._up.pop(instance, None)
+        self._as_of_s.pop(instance, None)
         for id in [id for id, owner in self._owners.items() if owner == instance]:
             del self._owners[id]
 

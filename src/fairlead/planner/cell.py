@@ -12,6 +12,7 @@ from fairlead.model import Action, Complete, Event, Outcome, Reject
 from fairlead.planner.load import SAMPLES, load_series
 from fairlead.planner.source import TraceSource
 from fairlead.simulate import simulate
+from fairlead.simulate.faults import Faults
 from fairlead.simulate.simulator import Observer
 from fairlead.workload.curves import curves
 from fairlead.workload.generate.arrivals import parse_process
@@ -34,6 +35,8 @@ class Cell:
     """The fleet file's name."""
     seed: int = 0
     warmup_s: float = 0.0
+    faults: Faults | None = None
+    """What goes wrong in it."""
     detailed: bool = True
     """Whether the Summary carries what plots need: curves, and the load of each instance."""
 
@@ -62,6 +65,7 @@ def run_cell(
         trace=trace.trace.name,
         fleet=cell.fleet,
         warmup_s=cell.warmup_s,
+        faults=cell.faults,
         timeline_s=_sample_s(trace) if cell.detailed else None,
         observers=(reasons.observe, *observers),
         progress=progress,

@@ -18,16 +18,15 @@ from fairlead.simulate.faults import (
 )
 from fairlead.simulate.faulty_clients import FaultyClients
 from fairlead.simulate.faulty_machine import FaultyMachine
-from fairlead.simulate.heap import FAULT
+from fairlead.simulate.heap import FAULT, Heap
 from fairlead.simulate.schedule import moments, victims
-from fairlead.simulate.simulator import Simulator
+from fairlead.simulate.simulator import Observer, Simulator
 
 
 class FaultySimulator(Simulator):
     """The same simulator, and what befalls its world."""
 
     idle_machines_rest = False
-    clients: FaultyClients
     machines: dict[InstanceId, FaultyMachine]  # type: ignore[assignment]
 
     def __init__(
@@ -37,7 +36,10 @@ class FaultySimulator(Simulator):
         faults: Faults,
         *,
         on_restart: Sequence[Callable[[], None]] = (),
-        **named: Any,
+        observers: Sequence[Observer] = (),
+        timeline_s: float | None = None,
+        single_steps: bool = False,
+        heap: Heap | None = None,
     ) -> None:
         """`on_restart` are called when a new gateway, which knows nothing, has taken over."""
         self._config = config
@@ -46,7 +48,16 @@ class FaultySimulator(Simulator):
         self._on_restart = on_restart
         self._stops = 0
         """Reasons why there is no gateway now."""
-        super().__init__(config, seed, **named)
+        super().__init__(
+            config,
+            seed,
+            observers=observers,
+            timeline_s=timeline_s,
+            single_steps=single_steps,
+            heap=heap,
+        )
+        assert isinstance(self.clients, FaultyClients)
+        self._faulty_clients = self.clients
         faults.check_names(self.machines)
         self._schedule()
         self.heap.at(self.settings.report_s, FAULT, self._sweep, None)
@@ -61,8 +72,9 @@ class FaultySimulator(Simulator):
         self._tell(event)
 
     def _clients(self, config: FleetConfig, seed: int) -> FaultyClients:
-        usual = (config, seed, self.heap, self.settings, self.fleet, self._arrived)
-        return FaultyClients(self._faults, seed, *usual)
+        return FaultyClients(
+            self._faults, config, seed, self.heap, self.settings, self.fleet, self._arrived
+        )
 
     def _machine(self, pool: PoolConfig, i: int) -> FaultyMachine:
         return FaultyMachine(self._world, pool, i, self, self._faults)
@@ -127,7 +139,7 @@ class FaultySimulator(Simulator):
         """All streams fail, and all connections end."""
         self._stops += 1
         for machine in self.machines.values():
-            machine.node.speak()
+            machine.faulty_node.speak()
             machine.lose_gateway()
         for id in list(self._open):
             self.clients.fail(id, "gateway-stopped")
@@ -150,7 +162,7 @@ class FaultySimulator(Simulator):
             self.clients.fail(id, "no-gateway")
             return
         self._tell(event)
-        patience_s = self.clients.patience_s(id) if id in self._open else None
+        patience_s = self._faulty_clients.patience_s(id) if id in self._open else None
         if patience_s is not None:
             self._later(max(patience_s - self.settings.delay_s, 0.0), self._about_to_leave, id)
 
@@ -158,7 +170,7 @@ class FaultySimulator(Simulator):
         """What was made by now is seen before its client leaves."""
         life = self._open.get(id)
         if life is not None and life.instance:
-            self.machines[InstanceId(life.instance)].node.speak()
+            self.machines[InstanceId(life.instance)].faulty_node.speak()
         self._later(self.settings.delay_s, self._leave, id)
 
     def _leave(self, id: RequestId) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log
-from typing import Any
 
-from fairlead.model import RequestId
+from fairlead.fleet import Fleet
+from fairlead.fleet.config import FleetConfig
+from fairlead.model import Arrived, RequestId
 from fairlead.simulate.clients import Clients
 from fairlead.simulate.faults import Faults
+from fairlead.simulate.heap import Heap
 from fairlead.simulate.schedule import Bursts
+from fairlead.simulate.settings import Settings
 from fairlead.workload.draws import stream_key, uniform
 from fairlead.workload.trace import TraceRow
 
@@ -17,8 +20,17 @@ from fairlead.workload.trace import TraceRow
 class FaultyClients(Clients):
     """True lengths are kept for good: an instance may work on what ended long ago."""
 
-    def __init__(self, faults: Faults, seed: int, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        faults: Faults,
+        config: FleetConfig,
+        seed: int,
+        heap: Heap,
+        settings: Settings,
+        fleet: Fleet,
+        tell: Callable[[Arrived], None],
+    ) -> None:
+        super().__init__(config, seed, heap, settings, fleet, tell)
         self._bursts = Bursts(faults.burst, seed)
         self._hang_ups = [
             (hang_up, stream_key(seed, f"hang_up {i}")) for i, hang_up in enumerate(faults.hang_up)

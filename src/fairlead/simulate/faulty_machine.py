@@ -8,7 +8,6 @@ cache; a gateway gives up an instance whose connection ends, or that is silent f
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from random import Random
 from typing import Protocol
 
@@ -39,10 +38,6 @@ class Gateway(Protocol):
 class FaultyMachine(Machine):
     """See the module."""
 
-    node: FaultyNode
-    to_fleet: FaultyLink
-    to_instance: FaultyLink
-
     def __init__(
         self,
         world: World,
@@ -68,14 +63,23 @@ class FaultyMachine(Machine):
         """Of earlier incarnations; so are the next."""
         self._past_preemptions = 0
         super().__init__(world, pool, i, self._heard)
+        assert isinstance(self.to_fleet, FaultyLink)
+        assert isinstance(self.to_instance, FaultyLink)
+        self._uplink, self._downlink = self.to_fleet, self.to_instance
         self._known_as = self.spec.incarnation
         """The incarnation that joined last."""
 
     # ---------------------------------------------------------------- what it was and is
 
     @property
-    def alive(self) -> bool:  # type: ignore[override]
-        return self.node.alive
+    def faulty_node(self) -> FaultyNode:
+        """Its node, and what may befall it."""
+        assert isinstance(self.node, FaultyNode)
+        return self.node
+
+    @property
+    def alive(self) -> bool:
+        return self.faulty_node.alive
 
     @property
     def busy_s(self) -> float:
@@ -89,8 +93,8 @@ class FaultyMachine(Machine):
         return self._past_up_s + (self._world.heap.now - self._born_s if self.alive else 0.0)
 
     def report(self) -> None:
-        if self.alive and self.node.linked and not self._frozen:
-            self.node.report()
+        if self.alive and self.faulty_node.linked and not self._frozen:
+            self.faulty_node.report()
 
     def _start(self) -> FaultyNode:
         world = self._world
@@ -119,48 +123,49 @@ class FaultyMachine(Machine):
     def die(self, *, silent: bool, frames: str, restart: bool) -> None:
         if not self.alive:
             return
-        self.node.speak()
+        self.faulty_node.speak()
         if frames == "lost":
-            self.to_fleet.end()
+            self._uplink.end()
         if not silent:
-            self.to_fleet.send_surely(self._closed, "its connection ended")
-        self.to_instance.end()
+            self._uplink.send_surely(self._closed, "its connection ended")
+        self._downlink.end()
         self._past_up_s, self._past_busy_s = self.up_s(), self.busy_s
         self._past_preemptions = self.preemptions
-        self.node.die()
+        self.faulty_node.die()
         if restart:
             self._later(self._world.settings.start_up_s, self._boot)
 
     def stall(self, for_s: float, *, process: bool) -> None:
         if not self.alive:
             return
-        self.node.speak()
-        self.node.stall(for_s)
+        self.faulty_node.speak()
+        self.faulty_node.stall(for_s)
         if process:
             self._frozen += 1
             self.part(HELD)
             self._later(for_s, self._thaw)
 
     def slow_down(self, factor: float) -> None:
-        """Steps take so many times as long, until `recover` is told the same."""
+        """Steps take so many times as long, until `recover` is told the same. Of several such
+        faults at once the worst counts."""
         self._factors.append(factor)
-        self.node.slow_down(prod(self._factors))
+        self.faulty_node.slow_down(max(self._factors, default=1.0))
 
     def recover(self, factor: float) -> None:
         self._factors.remove(factor)
-        self.node.slow_down(prod(self._factors))
+        self.faulty_node.slow_down(max(self._factors, default=1.0))
 
     def part(self, messages: str) -> None:
         """Nothing passes between it and the gateway, until `rejoin` is told the same."""
-        self.node.speak()
-        self.to_fleet.cut(messages)
-        self.to_instance.cut(messages)
+        self.faulty_node.speak()
+        self._uplink.cut(messages)
+        self._downlink.cut(messages)
 
     def rejoin(self, messages: str) -> None:
-        self.to_fleet.mend(messages)
-        self.to_instance.mend(messages)
-        if not (self._joined and self.node.linked):
-            self.to_instance.send_surely(self._hung_up, self.node)
+        self._uplink.mend(messages)
+        self._downlink.mend(messages)
+        if not (self._joined and self.faulty_node.linked):
+            self._downlink.send_surely(self._hung_up, self.faulty_node)
 
     def _thaw(self, _: None) -> None:
         self._frozen -= 1
@@ -168,8 +173,8 @@ class FaultyMachine(Machine):
 
     def _boot(self, _: None) -> None:
         self.node = self._start()
-        self.node.slow_down(prod(self._factors))
-        self.node.linked = False
+        self.faulty_node.slow_down(max(self._factors, default=1.0))
+        self.faulty_node.linked = False
         self._dial(None)
 
     def _later(self, seconds: float, call: Callable[[None], None]) -> None:
@@ -188,10 +193,10 @@ class FaultyMachine(Machine):
 
     def _dial(self, _: None) -> None:
         """Again and again, until it is welcomed."""
-        self._dialling = self.alive and not self.node.linked
+        self._dialling = self.alive and not self.faulty_node.linked
         if not self._dialling:
             return
-        if self._gateway.is_up and not self.to_fleet.is_cut:
+        if self._gateway.is_up and not self._uplink.is_cut:
             self._dialling = False
             self._join()
         else:
@@ -207,11 +212,11 @@ class FaultyMachine(Machine):
         spec = self.spec
         if self._joined and spec.incarnation == self._known_as:
             self._give_up("the worker connected again")
-        self.to_fleet.begin()
-        self.to_instance.begin()
+        self._uplink.begin()
+        self._downlink.begin()
         self._joined, self._known_as = True, spec.incarnation
         self._heard_s = self._world.heap.now
-        self.to_instance.send_surely(self._welcomed, self.node)
+        self._downlink.send_surely(self._welcomed, self.faulty_node)
         self._gateway.tell(InstanceUp(spec))
 
     def _heard(self, frame: list[Event]) -> None:
@@ -226,8 +231,8 @@ class FaultyMachine(Machine):
     def _give_up(self, why: str) -> None:
         """It is no instance any more; whatever still comes over this connection is not read."""
         self._joined = False
-        self.to_fleet.end()
-        self.to_instance.end()
+        self._uplink.end()
+        self._downlink.end()
         self._gateway.tell(InstanceDown(self.name, why))
 
     def sweep(self) -> None:
@@ -235,11 +240,11 @@ class FaultyMachine(Machine):
         silent_s = self._world.heap.now - self._heard_s
         if self._joined and silent_s > SILENT_REPORTS * self._world.settings.report_s:
             self._give_up(f"silent for {silent_s:.1f} s")
-            self.to_instance.send_surely(self._hung_up, self.node)
+            self._downlink.send_surely(self._hung_up, self.faulty_node)
 
     def lose_gateway(self) -> None:
         """The gateway stops, and its connections with it."""
         self._joined = False
-        self.to_fleet.end()
-        self.to_instance.end()
-        self.to_instance.send_surely(self._hung_up, self.node)
+        self._uplink.end()
+        self._downlink.end()
+        self._downlink.send_surely(self._hung_up, self.faulty_node)

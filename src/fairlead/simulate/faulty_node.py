@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from fairlead.model import Cancel, Dispatch, Reported, Step
-from fairlead.simulate.heap import STEP
+from fairlead.instance import Instance
+from fairlead.model import Cancel, Dispatch, Event, Reported, RequestId, Step
+from fairlead.simulate.heap import STEP, Heap
 from fairlead.simulate.node import Node
+from fairlead.workload.percentiles import Histogram
 
 
 class FaultyNode(Node):
     """Tells every token, so that what it made before a fault is known when the fault comes."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self,
+        instance: Instance,
+        heap: Heap,
+        lengths: Mapping[RequestId, int],
+        tell: Callable[[list[Event]], None],
+        gaps: Histogram,
+        *,
+        single_steps: bool = False,
+    ) -> None:
+        super().__init__(instance, heap, lengths, tell, gaps, single_steps=single_steps)
         self.alive = True
         self.linked = True
         """Without a gateway nobody waits for what is inside, and nothing is begun."""
         self._tell_all = True
+        self._always_single = self._single_steps
         self._factor = 1.0
         """How many times as long as predicted the step under way takes; and those to come."""
         self._next_factor = 1.0
@@ -27,9 +39,8 @@ class FaultyNode(Node):
 
     @property
     def idles(self) -> bool:
-        """True where it has work, nothing hinders it, and yet nothing is under way."""
         hindered = not self.alive or not self.linked or self._is_stalled
-        return not hindered and self._step is None and bool(self.instance.sequences)
+        return not hindered and super().idles
 
     @property
     def _is_stalled(self) -> bool:
@@ -90,7 +101,7 @@ class FaultyNode(Node):
     def receive(self, action: Dispatch | Cancel) -> None:
         if self.alive and self.linked:
             # Whoever leaves in the middle of a run leaves as much as it had taken by then.
-            self.instance.keep_up(self._done())
+            self.keep_up()
             super().receive(action)
 
     def _wake(self, _: None) -> None:
@@ -102,6 +113,9 @@ class FaultyNode(Node):
             self._step = None
             return
         self._factor, self._extra_s = self._next_factor, 0.0
+        # Each step counts in what the next report says of its pace.
+        off_pace = self._factor != 1.0 or self.instance.planner.slowdown != 1.0
+        self._single_steps = self._always_single or off_pace
         super()._begin()
 
     def _done(self) -> int:

@@ -4,16 +4,19 @@ and afterwards that all requests end and all blocks come home."""
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fairlead.model import Action, Event
+from fairlead.model import Action, Event, Reported, Tick
 from fairlead.observe.log import EventLog
 from fairlead.observe.log_file import LogFile
 from fairlead.observe.read_log import read_log
@@ -21,9 +24,9 @@ from fairlead.observe.story import Storyteller
 from fairlead.simulate.faulty import FaultySimulator
 from fairlead.simulate.faulty_link import LATEST
 from fairlead.simulate.faulty_machine import DIAL_S, SILENT_REPORTS
-from fairlead.simulate.heap import Heap
+from fairlead.simulate.heap import ShuffledHeap
 from fairlead.simulate.scenario import Scenario, SessionArrivals, draw
-from fairlead.simulate.simulator import Observer
+from fairlead.simulate.simulator import Observer, Simulator
 from fairlead.simulate.watch import Watch
 
 EVERY = 16
@@ -33,18 +36,9 @@ MOST_EVENTS = 1_000_000
 TOKEN_S = 0.1
 """Time allowed for each token of the traffic, as if all of it was computed one by one, several
 times over."""
+LONGEST_S = 60.0
+"""CPU time of a run that is held to hang; usual ones take less than a second."""
 LAST_EVENTS = 12
-
-
-class ShuffledHeap(Heap):
-    """What falls on one instant happens in any order."""
-
-    def __init__(self, rng: Random) -> None:
-        super().__init__()
-        self._rng = rng
-
-    def at(self, time_s: float, rank: int, call: Callable[[Any], None], argument: Any) -> None:
-        super().at(time_s, self._rng.getrandbits(30), call, argument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +65,7 @@ class Failure:
 def play(scenario: Scenario, *, every: int = EVERY, observers: Sequence[Observer] = ()) -> Played:
     """Raises `AssertionError`, or whatever else breaks, where an invariant does not hold."""
     watch = Watch(every)
-    rng = Random(f"{scenario.seed} order")
-    simulator = FaultySimulator(
-        scenario.config(),
-        scenario.seed,
-        scenario.make_faults(),
-        on_restart=(watch.restarted,),
-        observers=(*observers, watch.observe),
-        single_steps=scenario.single_steps,
-        heap=ShuffledHeap(rng) if scenario.shuffled else None,
-    )
-    watch.simulator = simulator
+    simulator = watch.simulator = _simulator(scenario, watch, observers)
     heap, clients = simulator.heap, simulator.clients
     clients.come(SessionArrivals(scenario.sessions), None)
     latest_s = healed_s(scenario) + _patience_s(scenario)
@@ -91,8 +75,24 @@ def play(scenario: Scenario, *, every: int = EVERY, observers: Sequence[Observer
         assert heap.n_events < MOST_EVENTS, f"10: round in circles at {heap.now:.3f} s"
     heap.run_until(max(heap.now, healed_s(scenario)) + _rest_s(scenario))
     watch.check_rest()
+    n_records = len(simulator.records.columns())
+    assert n_records == scenario.n_requests, f"1: {n_records} of {scenario.n_requests} ended"
     facts = simulator.facts()
     return Played(facts["digest"], scenario.n_requests, heap.n_events, heap.now)
+
+
+def _simulator(scenario: Scenario, watch: Watch, observers: Sequence[Observer]) -> Simulator:
+    rng = Random(f"{scenario.seed} order")
+    usual: dict[str, Any] = {
+        "observers": (*observers, watch.observe),
+        "single_steps": scenario.single_steps,
+        "heap": ShuffledHeap(rng) if scenario.shuffled else None,
+    }
+    config, seed = scenario.config(), scenario.seed
+    if not scenario.faults:
+        return Simulator(config, seed, **usual)
+    faults = scenario.make_faults()
+    return FaultySimulator(config, seed, faults, on_restart=(watch.restarted,), **usual)
 
 
 def healed_s(scenario: Scenario) -> float:
@@ -128,10 +128,41 @@ def _rest_s(scenario: Scenario) -> float:
 def attempt(scenario: Scenario, *, every: int = EVERY) -> Failure | None:
     """Plays it; what broke, if anything."""
     try:
-        play(scenario, every=every)
+        with _at_most(LONGEST_S):
+            play(scenario, every=every)
     except Exception as error:
         return _failure(scenario.seed, error)
     return None
+
+
+def fuzz(seeds: Sequence[int], tell: Callable[[int], None] = lambda n: None) -> list[Failure]:
+    """Draws and plays each seed; what broke. `tell` hears how many were played."""
+    failures = []
+    for n, seed in enumerate(seeds, start=1):
+        failure = attempt(draw(seed))
+        if failure is not None:
+            failures.append(failure)
+        tell(n)
+    return failures
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Whatever computes for longer is held to hang. Counts this process's own time."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def too_long(*_: object) -> None:
+        raise AssertionError(f"10: still computing after {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _failure(seed: int, error: Exception) -> Failure:
@@ -152,9 +183,9 @@ def explain(scenario: Scenario) -> str:
     last: deque[str] = deque(maxlen=LAST_EVENTS)
 
     def remember(event: Event, actions: Sequence[Action], now: float) -> None:
-        last.append(
-            f"{now:.6f} {_short(event)}" + "".join(f"\n    -> {_short(a)}" for a in actions)
-        )
+        if actions or not isinstance(event, Reported | Tick):
+            lines = [f"{now:.6f} {_short(event)}", *(f"    -> {_short(a)}" for a in actions)]
+            last.append("\n".join(lines))
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "events.log"
@@ -186,8 +217,3 @@ def _story(path: Path, id: str) -> str:
 def _short(value: object, most: int = 300) -> str:
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def fuzz(seed: int) -> Failure | None:
-    """Draws and plays one seed."""
-    return attempt(draw(seed))

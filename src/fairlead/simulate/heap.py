@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 MESSAGE, STEP, REPORT, ARRIVAL, TICK, FAULT = range(6)
@@ -42,3 +43,14 @@ class Heap:
         """Everything up to `time_s` happens."""
         while self._heap and self._heap[0][0] <= time_s:
             self.run_next()
+
+
+class ShuffledHeap(Heap):
+    """What falls on one instant happens in an order that is drawn."""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    def at(self, time_s: float, rank: int, call: Callable[[Any], None], argument: Any) -> None:
+        super().at(time_s, self._rng.getrandbits(30), call, argument)

@@ -45,7 +45,6 @@ class World:
 class Machine:
     """Starts its instance at once, and never stops."""
 
-    alive = True
     resting = False
     """It has nothing to report until it is sent something."""
 
@@ -62,6 +61,10 @@ class Machine:
         self.to_fleet = self._link(f"{self.name} to fleet")
         self.to_instance = self._link(f"fleet to {self.name}")
         self.node = self._start()
+
+    @property
+    def alive(self) -> bool:
+        return True
 
     @property
     def spec(self) -> InstanceSpec:

@@ -60,6 +60,11 @@ class Node:
         self._timed: dict[Sequence, None] = {}
         """Those in the heap."""
 
+    @property
+    def idles(self) -> bool:
+        """True where it has work, and yet nothing is under way."""
+        return self._step is None and bool(self.instance.sequences)
+
     def receive(self, action: Dispatch | Cancel) -> None:
         """A message of the fleet."""
         now, instance = self._heap.now, self.instance
@@ -74,6 +79,10 @@ class Node:
             self._begin()
         elif self._n > 1 and instance.would_admit:
             self._interrupt()
+
+    def keep_up(self) -> None:
+        """Its instance holds what a run of iterations has taken by now, for whoever looks."""
+        self.instance.keep_up(self._done())
 
     def report(self) -> None:
         self._tell([Reported(self.instance.report(self._heap.now, ahead=self._done()))])

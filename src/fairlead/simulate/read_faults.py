@@ -78,11 +78,10 @@ def _read_all(name: str, tables: list[object], problems: list[str]) -> tuple[Any
 
 def _read_one(kind: type[Any], table: object, where: str) -> Any:
     if isinstance(table, Mapping):
-        missing = [
-            field.name
-            for field in fields(kind)
-            if field.default is MISSING and field.name not in table
-        ]
+        known = {field.name: field.default for field in fields(kind)}
+        missing = [name for name, default in known.items() if default is MISSING]
+        missing = [name for name in missing if name not in table]
         if missing:
-            raise ConfigError(f"{where} must say {' and '.join(missing)}")
+            unknown = [f"; it has no key {key!r}" for key in table if key not in known]
+            raise ConfigError(f"{where} must say {' and '.join(missing)}{''.join(unknown)}")
     return read_table(kind, table, where)

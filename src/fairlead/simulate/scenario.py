@@ -7,13 +7,14 @@ more goes wrong, and traffic goes on for a while.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
 from fairlead.fleet.config import FleetConfig, read_config
 from fairlead.policies import registry
+from fairlead.simulate.draw_faults import draw_faults
 from fairlead.simulate.faults import Faults
 from fairlead.simulate.read_faults import make_faults
 from fairlead.workload.draws import stream_key
@@ -110,14 +111,14 @@ def draw(seed: int) -> Scenario:
     models = world.choice([MODELS[:1], MODELS[:1], MODELS])
     traffic = _Traffic(stream("traffic"), models)
     sessions = traffic.sessions(faulty_s)
-    fleet = _fleet(stream("fleet"), models, traffic.longest)
+    fleet = _fleet(stream("fleet"), models, traffic)
     fleet["policy"] = _policy(seed)
     names = [f"{pool['name']}-{i}" for pool in fleet["pool"] for i in range(pool["instances"])]
     return Scenario(
         seed,
         fleet,
         sessions,
-        _faults(seed, names, faulty_s),
+        draw_faults(seed, names, faulty_s) if world.random() < 0.9 else {},
         faulty_s,
         single_steps=world.random() < 0.25,
         shuffled=world.random() < 0.3,
@@ -131,21 +132,21 @@ class _Traffic:
     """Requests of a few kinds, some of which share a prefix."""
 
     def __init__(self, rng: Random, models: Sequence[str]) -> None:
-        self.longest = 0
-        """Most tokens of a request."""
+        self.most_prompt = rng.choice([8, 40, 150])
+        self.most_output = rng.choice([2, 15, 60, 120])
         self._rng = rng
         self._models = models
         self._index = 0
-        self._most_prompt = rng.choice([8, 40, 150])
-        self._most_output = rng.choice([2, 15, 60])
         self._hash_tokens = rng.choice([0, 4, 8, 24])
         self._shared = [[100 * group + i for i in range(50)] for group in range(1, 4)]
 
     def sessions(self, faulty_s: float) -> tuple[Session, ...]:
         rng = self._rng
-        n = rng.randint(5, 80)
+        n = rng.randint(5, 120)
         turns = rng.choice([1, 1, 3])
-        starts = sorted(rng.uniform(0, faulty_s * rng.choice([0.3, 1.5])) for _ in range(n))
+        digits = rng.choice([1, 9, 9])  # Sometimes many come at one instant.
+        last_s = [0.3 * faulty_s, 1.5 * faulty_s]
+        starts = sorted(round(rng.uniform(0, rng.choice(last_s)), digits) for _ in range(n))
         return tuple(self._session(start_s, rng.randint(1, turns)) for start_s in starts)
 
     def _session(self, start_s: float, turns: int) -> Session:
@@ -156,9 +157,8 @@ class _Traffic:
 
     def _row(self, arrival_s: float, model: str) -> TraceRow:
         rng = self._rng
-        prompt = rng.randint(1, self._most_prompt)
-        output = rng.randint(1, self._most_output)
-        self.longest = max(self.longest, prompt + output)
+        prompt = rng.randint(1, self.most_prompt)
+        output = rng.randint(1, self.most_output)
         index, self._index = self._index, self._index + 1
         ids = self._ids(index, prompt // self._hash_tokens) if self._hash_tokens else ()
         return TraceRow(
@@ -180,14 +180,16 @@ class _Traffic:
 # ---------------------------------------------------------------- the fleet
 
 
-def _fleet(rng: Random, models: Sequence[str], longest: int) -> dict[str, Any]:
+def _fleet(rng: Random, models: Sequence[str], traffic: _Traffic) -> dict[str, Any]:
     block_tokens = rng.choice([1, 2, 4, 7, 16, 32])
-    pools = []
-    for i, model in enumerate([*models, *([models[0]] if rng.random() < 0.2 else [])]):
-        pools.append(_pool(rng, f"p{i}", model, block_tokens, longest))
-    latest = rng.choice([0.2, 1.0, 3.0])
+    max_tokens = rng.choice([0, 0, traffic.most_output + rng.randint(0, 60)])
+    longest = traffic.most_prompt + (max_tokens or traffic.most_output)
+    served = [*models, *([models[0]] if rng.random() < 0.2 else [])]
+    latest_s = rng.choice([0.2, 1.0, 3.0])
     return {
-        "pool": pools,
+        "pool": [
+            _pool(rng, f"p{i}", model, block_tokens, longest) for i, model in enumerate(served)
+        ],
         "limits": {
             "max_queued": rng.choice([2, 20, 1000]),
             "max_queued_s": rng.choice([1.0, 5.0, 20.0]),
@@ -196,10 +198,10 @@ def _fleet(rng: Random, models: Sequence[str], longest: int) -> dict[str, Any]:
         },
         "objectives": {
             "interactive": {
-                "ttft_s": latest * rng.uniform(0.1, 1.0),
+                "ttft_s": latest_s * rng.uniform(0.1, 1.0),
                 "tpot_s": rng.choice([0.005, 0.02, 0.1]),
             },
-            "task": {"deadline_s": latest},
+            "task": {"deadline_s": latest_s},
             "batch": {},
         },
         "workload": {
@@ -213,14 +215,14 @@ def _fleet(rng: Random, models: Sequence[str], longest: int) -> dict[str, Any]:
             "tick_s": rng.choice([0.1, 1.0]),
             "gateway_s": rng.choice([0.0, 0.0, 0.003]),
             "start_up_s": rng.choice([0.1, 1.0, 3.0]),
-            "max_tokens": rng.choice([0, longest + rng.randint(0, 50)]),
+            "max_tokens": max_tokens,
         },
     }
 
 
 def _pool(rng: Random, name: str, model: str, block_tokens: int, longest: int) -> dict[str, Any]:
-    holds = rng.choice([1.0, 1.5, 3.0, 10.0])
-    """How many of the longest requests fit at once."""
+    """Its memory holds a few of the longest requests, or not even one of them."""
+    holds = rng.choice([0.8, 1.0, 1.0, 1.3, 2.0, 4.0])
     pool: dict[str, Any] = {
         "name": name,
         "model": model,
@@ -230,7 +232,7 @@ def _pool(rng: Random, name: str, model: str, block_tokens: int, longest: int) -
         "block_tokens": block_tokens,
         "n_blocks": int(holds * (longest // block_tokens + 1)) + rng.randint(0, 2),
         "max_sequences": rng.choice([1, 2, 4, 32]),
-        "max_waiting": rng.choice([1, 2, 8, 64]),
+        "max_waiting": rng.choice([0, 1, 2, 8, 64]),
     }
     if rng.random() < 0.1:
         pool["max_context"] = max(longest - rng.randint(0, longest // 2), 2)
@@ -251,92 +253,6 @@ def _policy(seed: int) -> dict[str, Any]:
         if budgets and rng.random() < 0.5:
             policy["params"][family] = {budgets[0]: rng.choice([1, 3, 16, 64])}
     return policy
-
-
-# ---------------------------------------------------------------- what goes wrong
-
-
-def _faults(seed: int, names: Sequence[str], until_s: float) -> dict[str, list[dict[str, Any]]]:
-    """Each kind of fault exists in one scenario of three, and draws from a stream of its own."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for kind, make in _MAKERS.items():
-        rng = Random(f"{seed} fuzz {kind}")
-        if rng.random() < 1 / 3:
-            tables = [make(rng, until_s) for _ in range(rng.choice([1, 1, 2]))]
-            for table in tables:
-                if kind in _OF_ONE and rng.random() < 0.3:
-                    table["instance"] = rng.choice(list(names))
-            found[kind] = tables
-    return found
-
-
-def _when(rng: Random, until_s: float) -> dict[str, Any]:
-    if rng.random() < 0.5:
-        return {"at_s": rng.uniform(0, until_s)}
-    return {"every_s": rng.uniform(0.2, 1.0) * until_s, "until_s": until_s}
-
-
-def _death(rng: Random, until_s: float) -> dict[str, Any]:
-    return {
-        **_when(rng, until_s),
-        "silent": rng.random() < 0.3,
-        "frames": rng.choice(["arrive", "lost"]),
-        "restart": rng.random() < 0.8,
-    }
-
-
-def _stall(rng: Random, until_s: float) -> dict[str, Any]:
-    for_s = rng.choice([0.05, 0.5, 3.0])
-    return {**_when(rng, until_s), "for_s": for_s, "process": rng.random() < 0.5}
-
-
-def _slow(rng: Random, until_s: float) -> dict[str, Any]:
-    return {**_when(rng, until_s), "for_s": rng.uniform(0.1, 2.0), "factor": rng.uniform(0.5, 8.0)}
-
-
-def _partition(rng: Random, until_s: float) -> dict[str, Any]:
-    messages = rng.choice(["held", "lost"])
-    return {**_when(rng, until_s), "for_s": rng.choice([0.05, 0.5, 6.0]), "messages": messages}
-
-
-def _messages(rng: Random, until_s: float) -> dict[str, Any]:
-    def some() -> float:
-        return rng.choice([0.0, 0.0, 0.02, 0.2])
-
-    return {
-        "direction": rng.choice(["both", "to-fleet", "to-instance"]),
-        "until_s": until_s,
-        "lost": some(),
-        "doubled": some(),
-        "late": some(),
-        "reordered": some(),
-        "late_s": rng.choice([0.005, 0.1, 1.0]),
-    }
-
-
-def _gateway_restart(rng: Random, until_s: float) -> dict[str, Any]:
-    return {"at_s": rng.uniform(0, until_s), "for_s": rng.choice([0.01, 0.5, 3.0])}
-
-
-def _hang_up(rng: Random, until_s: float) -> dict[str, Any]:
-    return {"share": rng.choice([0.1, 0.6]), "after_s": rng.choice([0.01, 0.2, 1.0])}
-
-
-def _burst(rng: Random, until_s: float) -> dict[str, Any]:
-    return {"at_s": rng.uniform(0, until_s / 2), "for_s": rng.uniform(0.05, 0.3)}
-
-
-_MAKERS: Mapping[str, Callable[[Random, float], dict[str, Any]]] = {
-    "death": _death,
-    "stall": _stall,
-    "slow": _slow,
-    "partition": _partition,
-    "messages": _messages,
-    "gateway_restart": _gateway_restart,
-    "hang_up": _hang_up,
-    "burst": _burst,
-}
-_OF_ONE = ("death", "stall", "slow", "partition", "messages")
 
 
 def _inline(table: Mapping[str, Any]) -> str:

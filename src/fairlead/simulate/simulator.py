@@ -155,7 +155,10 @@ class Simulator:
 
     def _sample(self, _: None) -> None:
         now = self.heap.now
-        self._sampler.sample([m.node.instance for m in self.machines.values() if m.alive], now)
+        alive = [machine.node for machine in self.machines.values() if machine.alive]
+        for node in alive:
+            node.keep_up()
+        self._sampler.sample([node.instance for node in alive], now)
         self.heap.at(now + self._sampler.period_s, TICK, self._sample, None)
 
     # ---------------------------------------------------------------- the fleet

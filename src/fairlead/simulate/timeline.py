@@ -42,13 +42,12 @@ class Sampler:
             name, planner = instance.spec.id, instance.planner
             track = self._tracks.setdefault(name, Track())
             span_s = now - track.time_s[-1] if track.time_s else 0.0
-            before_s = self._busy_s.get(name, 0.0)
+            busy_s, before_s = instance.busy_by(now), self._busy_s.get(name, 0.0)
+            self._busy_s[name] = busy_s
             # One that was restarted counts from nothing.
-            busy_s = instance.busy_s - (before_s if before_s <= instance.busy_s else 0.0)
-            self._busy_s[name] = instance.busy_s
+            busy_s -= before_s if before_s <= busy_s else 0.0
             track.time_s.append(now)
             track.running.append(planner.n_running)
             track.waiting.append(planner.n_waiting)
             track.used_blocks.append(planner.pool.n_used / planner.n_blocks)
-            # A step that is under way counts when it ends, so a sample may see more than its span.
             track.busy.append(min(busy_s / span_s, 1.0) if span_s > 0 else 0.0)

@@ -10,17 +10,23 @@ from collections.abc import Sequence
 from fairlead.model import (
     Action,
     Complete,
+    CompleteWhy,
     Deliver,
     Dispatch,
     Event,
     Outcome,
     Refused,
+    RefuseWhy,
+    Reject,
+    RejectWhy,
     Reported,
     RequestId,
     Tick,
 )
 from fairlead.observe.invariants import Checker
-from fairlead.simulate.faulty import FaultySimulator
+from fairlead.simulate.simulator import Simulator
+
+NOWHERE = (RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
 
 
 class Watch:
@@ -28,14 +34,14 @@ class Watch:
 
     def __init__(self, every: int = 1) -> None:
         """What is dear to check is checked at one event of so many."""
-        self.simulator: FaultySimulator | None = None
+        self.simulator: Simulator | None = None
         """To be set once there is one."""
         self._checker = Checker()
         self._every = every
         self._events = 0
         self._refused = False
-        """An instance refused what the fleet believed it would take: until it reports, the fleet
-        may believe in room where there is none."""
+        """An instance was full where the fleet believed in room: until the next report nothing is
+        sent there."""
 
     def restarted(self) -> None:
         """A new gateway knows nothing of what the old one did."""
@@ -53,15 +59,17 @@ class Watch:
                 _check_resumed(action)
             elif isinstance(action, Complete) and action.outcome is Outcome.FINISHED:
                 _check_length(simulator, action.request)
-        if isinstance(event, Refused):
+            elif isinstance(action, Complete | Reject) and action.why in NOWHERE:
+                _check_fits_nowhere(simulator, action.request)
+        if isinstance(event, Refused) and event.why is RefuseWhy.QUEUE_FULL:
             self._refused = True
-        elif isinstance(event, Reported | Tick):
+        elif isinstance(event, Tick) or _is_news(simulator, event):
             self._refused = False
         self._events += 1
         if self._events % self._every == 0:
             self._look_around(simulator)
 
-    def _look_around(self, simulator: FaultySimulator) -> None:
+    def _look_around(self, simulator: Simulator) -> None:
         fleet = simulator.fleet
         fleet.check_invariants()
         for machine in simulator.machines.values():
@@ -71,11 +79,13 @@ class Watch:
         if machine.alive:
             machine.node.instance.check_invariants()
         if fleet.n_queued and not self._refused:
-            waiting = {t.request.model for t in fleet.requests.values() if t.instance is None}
-            for shadow in fleet.instances.values():
-                assert not (shadow.has_room and shadow.spec.model in waiting), (
-                    f"7: {shadow.id} has room, and requests wait in the fleet's queue"
-                )
+            waiting = [t for t in fleet.requests.values() if t.instance is None]
+            for shadow in [shadow for shadow in fleet.instances.values() if shadow.has_room]:
+                for tracked in waiting:
+                    may = tracked.request.model == shadow.spec.model
+                    assert not may or shadow.id in tracked.too_long_for, (
+                        f"7: {shadow.id} has room, and {tracked.request.id} waits for one"
+                    )
 
     def check_rest(self) -> None:
         """Everybody has gone home: nothing is inside anything, and no block is missing."""
@@ -99,6 +109,14 @@ class Watch:
             assert not ledger, f"4: the fleet believes {ledger} on {machine.name}"
 
 
+def _is_news(simulator: Simulator, event: Event) -> bool:
+    """Whether it is a report, and none that a newer one has overtaken."""
+    if not isinstance(event, Reported):
+        return False
+    shadow = simulator.fleet.instances.get(event.report.instance)
+    return shadow is not None and shadow.report is event.report
+
+
 def _check_values(action: Deliver) -> None:
     """A simulated token says its position."""
     for row in action.rows:
@@ -111,7 +129,16 @@ def _check_resumed(action: Dispatch) -> None:
     assert action.produced == tuple(range(n)), f"5: {action.request.id} goes on after other tokens"
 
 
-def _check_length(simulator: FaultySimulator, id: RequestId) -> None:
+def _check_fits_nowhere(simulator: Simulator, id: RequestId) -> None:
+    request = simulator.clients.open[id].request
+    most = request.prompt_tokens + request.max_tokens - 1
+    for shadow in simulator.fleet.instances.values():
+        spec = shadow.spec
+        fits = most < spec.max_context and most <= spec.n_blocks * spec.block_tokens
+        assert spec.model != request.model or not fits, f"7: {id} would fit into {spec.id}"
+
+
+def _check_length(simulator: Simulator, id: RequestId) -> None:
     life = simulator.clients.open[id]
     true = min(life.row.output_tokens, life.request.max_tokens)
     assert life.output_tokens == true, f"5: {id} ended with {life.output_tokens} tokens of {true}"

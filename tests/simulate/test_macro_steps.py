@@ -1,0 +1,83 @@
+"""A run of iterations equals the same iterations one by one, whoever decides about them."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairlead.simulate.simulator import Simulator
+from tests.simulate.worlds import config, crowd, watched
+from tests.strategies import ADMISSION, BATCHING, ROUTING
+
+POLICIES = [
+    {"batching": batching, "routing": routing, "admission": admission}
+    for batching in BATCHING
+    for routing in ROUTING
+    for admission in ADMISSION
+]
+PREEMPTIONS = {"n": 0}
+
+
+def tight(seed: int, policy: dict[str, str], **pool: Any) -> Any:
+    """A fleet in which memory and seats run out. Times that are no multiples of each other."""
+    rng = Random(f"{seed} tight")
+    drawn = {
+        "n_blocks": rng.randint(46, 70),
+        "max_sequences": rng.randint(2, 12),
+        "max_waiting": rng.randint(1, 12),
+        "instances": rng.randint(1, 3),
+    }
+    times = {"delay_s": 0.00047, "report_s": 0.4937, "tick_s": 0.9973}
+    return config(policy, drawn | pool, times | {"max_tokens": rng.choice([0, 90])})
+
+
+def assert_same(runs: list[Any]) -> None:
+    (first, ours), (second, theirs) = runs
+    assert first.facts()["preemptions"] == second.facts()["preemptions"]
+    for name in ("ending", "output_tokens", "cached_tokens", "resumed", "objective"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    for name in ("arrival_s", "first_s", "ended_s", "predicted_ttft_s", "predicted_e2e_s"):
+        np.testing.assert_allclose(
+            getattr(ours, name), getattr(theirs, name), rtol=0, atol=1e-6, err_msg=name
+        )
+    np.testing.assert_allclose(
+        ours.last_s[ours.finished], theirs.last_s[theirs.finished], rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "number", range(len(POLICIES)), ids=lambda n: "-".join(POLICIES[n].values())
+)
+def test_runs_equal_single_iterations_for_every_composition_of_policies(number: int) -> None:
+    fleet = tight(number, POLICIES[number])
+    rows = crowd(number, 30, 80)
+    runs = []
+    for single_steps in (False, True):
+        simulator = Simulator(fleet, number, single_steps=single_steps)
+        simulator.run(rows)
+        runs.append((simulator, simulator.records.columns()))
+    assert_same(runs)
+    assert runs[0][0].heap.n_events < runs[1][0].heap.n_events
+    PREEMPTIONS["n"] += runs[0][0].facts()["preemptions"]
+
+
+def test_memory_was_tight_enough_for_preemptions() -> None:
+    """Else the test above would show less than it says."""
+    assert PREEMPTIONS["n"] > 100
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_runs_equal_single_iterations_when_clients_leave_and_instances_slow_down(seed: int) -> None:
+    policy = POLICIES[Random(f"{seed} policy").randrange(len(POLICIES))]
+    faults = {
+        "hang_up": [{"share": 0.4, "after_s": 0.4}],
+        "slow": [{"at_s": 0.1, "for_s": 0.3, "factor": 2.0, "instance": "p-0"}],
+    }
+    runs = [
+        watched(tight(seed, policy), crowd(seed, 40, 80), faults, seed=seed, single_steps=single)
+        for single in (False, True)
+    ]
+    assert_same(runs)
