@@ -8,16 +8,15 @@ fleets run, once with Fairlead's own. Everything is done with the commands a use
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fairlead.cli.served import served
+from fairlead.model import FairleadError
 
 FLEET = Path(__file__).parent / "laptop.toml"
 OUT = Path("out")
@@ -33,15 +32,12 @@ BASELINE = (
     "policy.routing=round-robin",
     "policy.batching=fcfs",
 )
-START_S = 120
 
 
 def main() -> int:
     OUT.mkdir(exist_ok=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     print("Two engines of the built-in model, one gateway:")
-    with fleet(port):
+    with fleet() as url:
         chat(url, "What is Fairlead?")
         print(f"\nHow much can this machine hold? {PROBE_STREAMS} streams for {PROBE_S} s:")
         rate = capacity(url) * LOAD
@@ -49,11 +45,11 @@ def main() -> int:
     print(f"\nIt holds about {rate / LOAD:.1f} requests/s of this trace.")
     play = ["--rate", f"{rate:.3f}", "--limit", str(n), "--mix", MIX]
     print(f"\nA minute of a real trace ({TRACE}) at {rate:.1f} requests/s, with vLLM's rules:")
-    with fleet(port, *BASELINE):
+    with fleet(*BASELINE) as url:
         replay(url, *play, "--label", "round-robin+fcfs", "--out", OUT / "round-robin.json")
     print("\nThe same minute with Fairlead's own policies:")
     page = OUT / "demo.html"
-    with fleet(port):
+    with fleet() as url:
         beside = ["--beside", OUT / "round-robin.json", "--html", page]
         replay(url, *play, "--label", "fairlead", "--out", OUT / "fairlead.json", *beside)
     print(f"\nPlots: {page.resolve()}")
@@ -62,40 +58,12 @@ def main() -> int:
 
 
 @contextmanager
-def fleet(port: int, *changes: str) -> Iterator[None]:
-    """`fairlead serve` until the end of the context."""
-    command = ["serve", str(FLEET), "--set", f'gateway.listen="127.0.0.1:{port}"', "--quiet"]
-    for change in changes:
-        command += ["--set", change]
+def fleet(*changes: str) -> Iterator[str]:
+    """`fairlead serve` until the end of the context; its address."""
     shown = " ".join(["fairlead", "serve", str(FLEET), *(f"--set {one}" for one in changes)])
     print(f"$ {shown}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "fairlead", *command])
-    try:
-        wait_until_ready(process, f"http://127.0.0.1:{port}")
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
-    """Until both engines have reported."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit("the fleet did not start; its message is above")
-        try:
-            with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
-        except OSError:
-            text = ""
-        if text.count("\nfairlead_instance_running{") >= 2:
-            return
-        time.sleep(0.2)
-    raise SystemExit(f"the fleet was not ready after {START_S} s")
+    with served(FLEET, changes) as url:
+        yield url
 
 
 def chat(url: str, question: str) -> None:
@@ -138,16 +106,10 @@ def replay(url: str, *options: str | Path) -> None:
         raise SystemExit(f"the replay ended with status {status}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 if __name__ == "__main__":
-    # Two engines and a client share few cores: OpenMP must not spin while it waits.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         sys.exit(main())
+    except FairleadError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

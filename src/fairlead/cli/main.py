@@ -18,6 +18,7 @@ COMMANDS = (
     "simulate",
     "compare",
     "capacity",
+    "calibrate",
     "story",
     "workload",
     "policies",

@@ -22,6 +22,8 @@ _GAUGES = {
     "fairlead_instance_running": "running",
     "fairlead_instance_waiting": "waiting",
     "fairlead_instance_kv_fraction": "kv_fraction",
+    "fairlead_instance_kv_tokens": "kv_tokens",
+    "fairlead_instance_kv_bytes_per_token": "kv_bytes_per_token",
 }
 _COUNTERS = (
     "fairlead_preemptions_total",
@@ -127,6 +129,12 @@ async def read_once(
     """A last reading, so that totals cover the whole run."""
     if series.first is not None and (text := await _read(session, url)) is not None:
         series.add(parse_metrics(text), clock())
+
+
+async def read_page(session: aiohttp.ClientSession, url: str) -> MetricsPage | None:
+    """What a gateway's `/metrics` says now; None where there are none."""
+    text = await _read(session, url)
+    return None if text is None else parse_metrics(text)
 
 
 async def _read(session: aiohttp.ClientSession, url: str) -> str | None:

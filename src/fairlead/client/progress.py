@@ -43,8 +43,8 @@ class Bar:
     """A bar for work that blocks: shows what it is told, from the third second on, and goes away
     at the end. Where there is no terminal it shows nothing."""
 
-    def __init__(self, console: Console, total: int | None, quiet: bool = False) -> None:
-        """`total` is in requests; None where nobody knows yet."""
+    def __init__(self, console: Console, total: float | None, quiet: bool = False) -> None:
+        """`total` is in requests or in seconds; None where nobody knows yet."""
         self._progress = _progress(console) if console.is_terminal and not quiet else None
         self._total = total
         self._begun_s = self._shown_s = time.monotonic()
@@ -68,7 +68,10 @@ class Bar:
     def items(self, n: int, done: int, of: int) -> None:
         self._show(n, f"{done} of {of} done, {n:,} requests")
 
-    def _show(self, n: int, text: str) -> None:
+    def seconds(self, spent_s: float, n_points: int) -> None:
+        self._show(spent_s, f"{n_points:,} points")
+
+    def _show(self, n: float, text: str) -> None:
         now_s = time.monotonic()
         early = now_s - self._begun_s < SHOWN_AFTER_S or now_s - self._shown_s < REFRESH_S
         if self._progress is None or early:

@@ -41,6 +41,8 @@ class InstanceSpec:
     otherwise in order of arrival. Follows from its batching policy; predictions build on it."""
     latency: Mapping[str, float] = field(default_factory=dict)
     """Coefficients of its latency model, see `fairlead.latency`."""
+    kv_bytes_per_token: int = 0
+    """What a hand-off has to carry; 0 where the engine does not say."""
     hardware: str = ""
     price_per_hour: float = 0.0
     incarnation: str = ""

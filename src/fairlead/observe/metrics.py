@@ -275,6 +275,14 @@ _GAUGES: dict[str, tuple[str, Callable[[Report, InstanceSpec], float]]] = {
     "running": ("Sequences that run", lambda report, spec: report.running),
     "waiting": ("Sequences in its queue", lambda report, spec: report.waiting),
     "kv_fraction": ("KV blocks in use, 0 to 1", _kv_fraction),
+    "kv_tokens": (
+        "Tokens that its KV memory holds",
+        lambda report, spec: spec.n_blocks * spec.block_tokens,
+    ),
+    "kv_bytes_per_token": (
+        "Of the model; 0 where the engine does not say",
+        lambda report, spec: spec.kv_bytes_per_token,
+    ),
     "slowdown": ("Measured over predicted step time", lambda report, spec: report.slowdown),
 }
 

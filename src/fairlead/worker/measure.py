@@ -13,7 +13,7 @@ from fairlead.latency.model import StepShape
 from fairlead.model import Request, RequestId, Row, RowKind, Sampling
 
 BUDGET_S = 1.0
-"""When so much time is spent, no larger shapes are tried."""
+"""When so much time is spent, no larger shapes are tried. `fairlead calibrate` takes longer."""
 REPEATS = 3
 """The fastest counts: whatever disturbs a step only makes it longer."""
 NEEDED_SHAPES = 4
@@ -63,6 +63,7 @@ def measure(
     n_blocks: int,
     block_tokens: int,
     max_context: int,
+    budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[tuple[StepShape, float]]:
     """Step shapes with their seconds, at least `NEEDED_SHAPES` where memory allows. Overwrites the
@@ -71,7 +72,7 @@ def measure(
     points: list[tuple[StepShape, float]] = []
     fitting = [s for s in SHAPES if _fits(s, n_blocks, block_tokens, max_context)]
     for i, shape in enumerate(fitting or [Shape(chunk=1)]):
-        if len(points) >= NEEDED_SHAPES and clock() - begun_s > BUDGET_S:
+        if len(points) >= NEEDED_SHAPES and clock() - begun_s > budget_s:
             break
         rows, sequences = _step(shape, block_tokens)
         if i == 0:

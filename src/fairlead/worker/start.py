@@ -36,6 +36,7 @@ class _Engine:
     n_blocks: int
     max_context: int
     n_vocabulary: int
+    kv_bytes_per_token: int
     latency: Mapping[str, float]
     hardware: str
     price_per_hour: float = 0.0
@@ -98,6 +99,7 @@ def _spec(settings: WorkerSettings, engine: _Engine, urgent_first: bool) -> Inst
         role=Role(settings.role),
         urgent_first=urgent_first,
         latency=engine.latency,
+        kv_bytes_per_token=engine.kv_bytes_per_token,
         hardware=engine.hardware,
         price_per_hour=engine.price_per_hour,
         incarnation=secrets.token_hex(8),
@@ -111,6 +113,7 @@ def _emulated(settings: WorkerSettings, vocabulary: Vocabulary) -> _Engine:
         _profile_blocks(settings, profile),
         profile.max_context,
         vocabulary.size,
+        profile.kv_bytes_per_token,
         faster(profile.coefficients, settings.speed),
         profile.name,
         profile.price_per_hour or 0.0,
@@ -157,6 +160,7 @@ def _embedded(settings: WorkerSettings, tell: Callable[[str], None]) -> _Engine:
             engine.n_blocks,
             engine.max_context,
             engine.vocab_size,
+            engine.kv_token_bytes,
             _latency(settings, embedded, tell),
             settings.hardware if settings.hardware != "auto" else engine.device,
         )

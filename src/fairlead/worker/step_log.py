@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from fairlead.model import ConfigError, StepShape
+from fairlead.latency import Point, StepShape
+from fairlead.model import ConfigError
 
 HEADER = (*StepShape.__struct_fields__, "seconds")
 
@@ -19,7 +20,8 @@ class StepLog:
 
     def __init__(self, path: str) -> None:
         try:
-            self._file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115
+            # Line by line, so that who reads along sees every step that has been.
+            self._file = Path(path).open("w", 1, encoding="utf-8", newline="")  # noqa: SIM115
         except OSError as error:
             raise ConfigError(f"cannot write the step log {path}: {error.strerror}") from None
         self._rows = csv.writer(self._file)
@@ -33,21 +35,40 @@ class StepLog:
         self._file.close()
 
 
-def read_step_log(path: str | Path) -> list[tuple[StepShape, float]]:
-    """The measured steps of a log; raises `ConfigError` where it is none."""
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if tuple(next(rows, ())) != HEADER:
-                raise ConfigError(f"{path} is no step log; its first line must be {HEADER}")
+class StepTail:
+    """Reads a log while it grows. Raises `ConfigError` where it is none."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        try:
+            self._file = Path(path).open(encoding="utf-8", newline="")  # noqa: SIM115
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        if tuple(next(csv.reader([self._file.readline()]), ())) != HEADER:
+            raise ConfigError(f"{path} is no step log; its first line must be {','.join(HEADER)}")
+
+    def new(self) -> list[Point]:
+        """The steps since it was asked last."""
+        rows = csv.reader(self._file.readlines())
+        try:
             return [_point(row) for row in rows if len(row) == len(HEADER)]
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is no step log: {error}") from None
+        except ValueError as error:
+            raise ConfigError(f"{self._path} is no step log: {error}") from None
+
+    def close(self) -> None:
+        self._file.close()
 
 
-def _point(row: list[str]) -> tuple[StepShape, float]:
+def read_step_log(path: str | Path) -> list[Point]:
+    """The measured steps of a log; raises `ConfigError` where it is none."""
+    tail = StepTail(path)
+    try:
+        return tail.new()
+    finally:
+        tail.close()
+
+
+def _point(row: list[str]) -> Point:
     decodes, context, prefill, pairs, longest, sampled, seconds = row
     shape = StepShape(
         int(decodes), int(context), int(prefill), float(pairs), int(longest), int(sampled)

@@ -1,0 +1,141 @@
+"""Plays waves until the time is up, and gathers what they tell: steps with their seconds, and what
+requests take beside their steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import chain
+from random import Random
+
+from fairlead.client.calibrate.inferring import (
+    TINY_TOKENS,
+    Way,
+    decode_point,
+    fit_way,
+    prefill_point,
+)
+from fairlead.client.calibrate.probing import Played, Prober
+from fairlead.client.calibrate.waves import FIRST, Room, Wave, waves
+from fairlead.latency import Point
+from fairlead.latency.calibration import points_of
+from fairlead.worker.step_log import StepTail
+
+Progress = Callable[[float, int], None]
+"""Told how many seconds have been spent, and how many points were gathered in them."""
+LEAST_WAVES = 30
+"""A wave is made so thin that as many fit into the time."""
+UNSEEN = 1 / 3
+"""Share of the waves that are kept for the check of the fit. Drawn, since whatever counts waves
+falls into step with the sequence they come from."""
+TINY_PROMPTS = 8
+SETTLE_S = 0.02
+"""For the last line of a step log to be written after the last token has come."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was heard so far."""
+
+    rng: Random
+    fitted: list[Point] = field(default_factory=list)
+    unseen: list[Point] = field(default_factory=list)
+    rests: list[tuple[int, float]] = field(default_factory=list)
+    """Prompt tokens, and seconds to the first token that were no step."""
+
+    @property
+    def way(self) -> Way:
+        return fit_way(self.rests) if self.rests else Way(0.0)
+
+    def add(self, points: list[Point]) -> None:
+        """The steps of one more wave."""
+        (self.unseen if self.rng.random() < UNSEEN else self.fitted).extend(points)
+
+
+async def listen_to_steps(
+    prober: Prober,
+    tail: StepTail,
+    room: Room,
+    *,
+    seconds: float,
+    seed: int,
+    progress: Progress,
+) -> Measured:
+    """A worker of our own tells of every step itself: the shape, and how long it took."""
+    found = Measured(Random(f"{seed} unseen"))
+    await prober.wave(FIRST)
+    await asyncio.sleep(SETTLE_S)
+    tail.new()
+
+    async def play(wave: Wave) -> None:
+        played = await prober.wave(wave)
+        await asyncio.sleep(SETTLE_S)
+        steps = tail.new()
+        found.add(points_of(steps))
+        if not wave.decodes and not wave.cached:
+            found.rests.append(_rest(played, steps))
+
+    await _until_over(play, found, room, seconds=seconds, seed=seed, cached=True, progress=progress)
+    return found
+
+
+def _rest(played: Played, steps: list[Point]) -> tuple[int, float]:
+    """Newcomers that nothing stood beside: what their first tokens waited for beside the steps."""
+    n = len(played.newcomers)
+    waited_s = sum(heard.ttft_s for heard in played.newcomers) - sum(s for _, s in steps)
+    return played.newcomers[0].prompt_tokens, waited_s / n
+
+
+async def listen_to_streams(
+    prober: Prober,
+    room: Room,
+    *,
+    seconds: float,
+    seed: int,
+    progress: Progress,
+) -> Measured:
+    """A server that nobody can look into: steps are inferred from when tokens come. No step with
+    both decodes and prompts is among them, for a stream does not tell what it stood beside."""
+    found = Measured(Random(f"{seed} unseen"))
+    await prober.wave(FIRST, together=False)
+    for _ in range(TINY_PROMPTS):
+        tiny = await prober.single(TINY_TOKENS)
+        found.rests.append((tiny.prompt_tokens, tiny.ttft_s - tiny.tpot_s))
+    way = found.way
+
+    async def play(wave: Wave) -> None:
+        played = await prober.wave(wave, together=False)
+        inferred = [prefill_point(heard, way) for heard in played.newcomers]
+        if played.decoding:
+            inferred.append(decode_point(played.decoding))
+        found.add([point for point in inferred if point is not None])
+
+    await _until_over(
+        play, found, room, seconds=seconds, seed=seed, cached=False, progress=progress
+    )
+    return found
+
+
+async def _until_over(
+    play: Callable[[Wave], Awaitable[None]],
+    found: Measured,
+    room: Room,
+    *,
+    seconds: float,
+    seed: int,
+    cached: bool,
+    progress: Progress,
+) -> None:
+    begun_s = time.perf_counter()
+    tokens, spent_s = 0, 0.0
+    for wave in chain([FIRST], waves(room, seed, cached=cached)):
+        if spent_s >= seconds:
+            return
+        if tokens:
+            wave = wave.within(round(tokens / spent_s * seconds / LEAST_WAVES))
+        await play(wave)
+        tokens += wave.tokens
+        spent_s = time.perf_counter() - begun_s
+        progress(min(spent_s, seconds), len(found.fitted) + len(found.unseen))

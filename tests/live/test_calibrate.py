@@ -1,0 +1,84 @@
+"""`fairlead calibrate` on real processes: emulated engines, whose steps are known beforehand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fairlead.cli.main import main
+from fairlead.latency import StepShape, load_profile
+from tests.live.conftest import LiveFleet
+
+POOL = """
+[[pool]]
+name = "a"
+model = "llama-3.1-8b"
+engine = "emulated"
+hardware = "h100-llama-3.1-8b"
+speed = 0.25
+max_sequences = 16
+max_context = 4096
+
+[objectives.interactive]
+ttft_s = 5.0
+tpot_s = 1.0
+"""
+SPEED = 0.25
+"""Steps of tens of milliseconds: long beside what a busy machine adds to them."""
+
+
+def calibrate(*words: str) -> str:
+    command = [sys.executable, "-m", "fairlead", "calibrate", *words, "--seconds", "8"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def held_against_the_truth(path: Path) -> None:
+    truth = load_profile("h100-llama-3.1-8b").latency_model()
+    found = load_profile(path).latency_model()
+    for shape in (
+        StepShape(8, 8 * 1000, 0, 0.0, 1000, 8),
+        StepShape(0, 0, 2000, 2000 * 1000.0, 2000, 1),
+    ):
+        # A wide margin: what is tested is that the right thing is measured, not this machine.
+        assert found.step_s(shape) == pytest.approx(truth.step_s(shape) / SPEED, rel=0.3)
+
+
+def test_a_worker_tells_of_its_steps(tmp_path: Path) -> None:
+    fleet, out = tmp_path / "fleet.toml", tmp_path / "p.toml"
+    fleet.write_text(POOL)
+    said = calibrate("--worker", str(fleet), "--out", str(out))
+    assert "on points not fitted" in " ".join(said.split())
+    assert "gateway_s = " in said
+    held_against_the_truth(out)
+    assert set(load_profile(out).errors) >= {"all", "decode", "prefill"}
+
+
+def test_a_server_is_inferred_from_its_tokens(
+    serve: Callable[[str], LiveFleet], tmp_path: Path
+) -> None:
+    fleet, out = serve(POOL), tmp_path / "p.toml"
+    fleet.wait_for_instances(1)
+    calibrate("--url", fleet.url, "--out", str(out), "--max-sequences", "16")
+    held_against_the_truth(out)
+    assert "guess" in load_profile(out).note
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--url", "http://127.0.0.1:9"], "nobody answers"),
+        (["--worker", "missing.toml"], "does not exist"),
+        (["--url", "x", "--set", "pool.0.speed=2"], "--worker"),
+        (["--url", "x", "--seconds", "0"], "seconds"),
+    ],
+)
+def test_mistakes_are_named(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", *words, "--out", str(tmp_path / "p.toml")]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
