@@ -69,11 +69,6 @@ class PolicyConfig:
     """Parameters by family."""
 
     def __post_init__(self) -> None:
-        for family in ("rescheduling", "scaling"):
-            if getattr(self, family) != "none":
-                raise ValueError(
-                    f"{family} policies are not in this version of Fairlead; use 'none'"
-                )
         for family, given in self.params.items():
             if family not in registry.FAMILIES:
                 known = registry.suggest(family, list(registry.FAMILIES))

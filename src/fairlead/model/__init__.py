@@ -8,6 +8,8 @@ from fairlead.model.actions import (
     Deliver,
     Dispatch,
     DispatchWhy,
+    Handoff,
+    HandoffWhy,
     Outcome,
     Reject,
     RejectWhy,
@@ -26,6 +28,7 @@ from fairlead.model.events import (
     Draining,
     Event,
     Finished,
+    HandedOff,
     InstanceDown,
     InstanceEvent,
     InstanceUp,
@@ -43,7 +46,7 @@ from fairlead.model.instance import InstanceSpec, Report, Role
 from fairlead.model.objective import BATCH, Objective
 from fairlead.model.request import GREEDY, FinishReason, Request, Sampling
 from fairlead.model.step import Row, RowKind, Step, StepResult, StepShape
-from fairlead.model.views import InstanceView, RequestView, SequenceView
+from fairlead.model.views import HostView, InstanceView, PlacedView, RequestView, SequenceView
 
 __all__ = [
     "BATCH",
@@ -65,6 +68,10 @@ __all__ = [
     "FairleadError",
     "FinishReason",
     "Finished",
+    "HandedOff",
+    "Handoff",
+    "HandoffWhy",
+    "HostView",
     "InstanceDown",
     "InstanceEvent",
     "InstanceId",
@@ -74,6 +81,7 @@ __all__ = [
     "ModelError",
     "Objective",
     "Outcome",
+    "PlacedView",
     "Preempted",
     "Produced",
     "ProgramId",

@@ -64,6 +64,31 @@ class Dispatch(Struct, frozen=True, gc=False):
     why: DispatchWhy
 
 
+class HandoffWhy(Enum):
+    PREFILL_DONE = "prefill-done"
+    """Its prompt is computed where prompts are computed; it decodes where others decode."""
+    REBALANCE = "rebalance"
+    DEFRAGMENT = "defragment"
+    """Another request needs the room in one piece."""
+    DRAIN = "drain"
+    """Its instance is to be emptied."""
+
+
+class Handoff(Struct, frozen=True, gc=False):
+    """Move a running sequence with its KV. Told to its instance, which carries it out with the
+    target; the stream goes on meanwhile. See `instance/handoff.py`."""
+
+    instance: InstanceId
+    """Where it is."""
+    target: InstanceId
+    request: RequestId
+    attempt: int
+    """The attempt that counts now."""
+    to_attempt: int
+    """What it is called at the target. It counts from the first token on that the target makes."""
+    why: HandoffWhy
+
+
 class Deliver(Struct, frozen=True, gc=False):
     """Hand these rows to their clients: each token position once, in order."""
 
@@ -99,4 +124,4 @@ class Cancel(Struct, frozen=True, gc=False):
     why: CancelWhy
 
 
-Action = Dispatch | Deliver | Complete | Reject | Cancel
+Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel

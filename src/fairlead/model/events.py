@@ -89,6 +89,18 @@ class Refused(Struct, frozen=True, gc=False):
     why: RefuseWhy
 
 
+class HandedOff(Struct, frozen=True, gc=False):
+    """A hand-off has ended, says the instance that had the sequence. Comes after every token that
+    it made."""
+
+    instance: InstanceId
+    request: RequestId
+    attempt: int
+    """As it was called here."""
+    done: bool
+    """The target has it. False: it is still here, or was never here; the target has nothing."""
+
+
 class Preempted(Struct, frozen=True, gc=False):
     """A sequence lost its KV to make room, and waits to be computed again."""
 
@@ -127,6 +139,7 @@ Event = (
     | Tokens
     | Finished
     | Refused
+    | HandedOff
     | Preempted
     | Reported
     | InstanceUp

@@ -5,6 +5,7 @@ None of them knows how long an answer will be.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from fairlead.model.ids import BlockHash, InstanceId, ProgramId, RequestId, TenantId
@@ -131,4 +132,64 @@ class InstanceView(Protocol):
 
     def predicted_e2e_s(self, request: RequestView) -> float:
         """Seconds from now to the last token, at the output length now expected of requests."""
+        ...
+
+
+class PlacedView(Protocol):
+    """A request that was sent to an instance."""
+
+    @property
+    def request(self) -> RequestView: ...
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and produced tokens."""
+        ...
+
+    @property
+    def n_produced(self) -> int: ...
+    @property
+    def first_token_s(self) -> float | None:
+        """When its client got the first token; None while there is none."""
+        ...
+
+    @property
+    def is_moving(self) -> bool:
+        """A hand-off of it is under way."""
+        ...
+
+
+class HostView(InstanceView, Protocol):
+    """An instance with what is inside: what a rescheduling or scaling policy looks at."""
+
+    @property
+    def decoding(self) -> Sequence[PlacedView]:
+        """Requests that make tokens here, in the order in which they began."""
+        ...
+
+    @property
+    def queue(self) -> Sequence[PlacedView]:
+        """Requests whose first token from here is still to come, in the order they were sent."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """It takes nothing new, and should be emptied."""
+        ...
+
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def max_sequences(self) -> int: ...
+    @property
+    def preemptions(self) -> int:
+        """Since it is up."""
+        ...
+
+    @property
+    def n_moving(self) -> int:
+        """Hand-offs from here and to here that are under way."""
+        ...
+
+    def handoff_s(self, context_tokens: int) -> float:
+        """How long a hand-off of so many tokens' KV from here takes."""
         ...

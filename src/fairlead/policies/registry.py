@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from fairlead.model import ConfigError
 
-FAMILIES = ("admission", "routing", "batching")
+FAMILIES = ("admission", "routing", "batching", "rescheduling", "scaling")
 
 Builder = Callable[[Any, Random], Any]
 B = TypeVar("B", bound=Builder)
@@ -85,6 +85,14 @@ def batching(name: str, params: type[Any]) -> Callable[[B], B]:
     return register("batching", name, params)
 
 
+def rescheduling(name: str, params: type[Any]) -> Callable[[B], B]:
+    return register("rescheduling", name, params)
+
+
+def scaling(name: str, params: type[Any]) -> Callable[[B], B]:
+    return register("scaling", name, params)
+
+
 def entries() -> list[Entry]:
     """All policies, sorted by family and name."""
     _load()
@@ -146,7 +154,7 @@ def _same_kind(value: object, default: object) -> bool:
 
 
 def _load() -> None:
-    """Imports every module of the three folders, and users' own by entry point."""
+    """Imports every module of the families' folders, and users' own by entry point."""
     global _loaded
     if _loaded:
         return
