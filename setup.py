@@ -29,6 +29,7 @@ INTERPRETED = (
     "draw_faults.py",
     "faults.py",
     "fuzz.py",
+    "limits.py",
     "read_faults.py",
     "run.py",
     "scenario.py",

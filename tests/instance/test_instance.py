@@ -199,9 +199,12 @@ def test_a_sequence_moves_with_its_kv_and_is_not_prefilled_again() -> None:
         step = a.plan(0.0)
         assert step is not None
         first += a.commit(step, result(a, step), 0.0)
-    exported = a.export(RequestId("r1"), 0.0)
+    exported = a.freeze(RequestId("r1"), 0.0)
+    assert a.plan(0.0) is None
+    assert b.reserve(exported.request, 2, exported.n_computed, 0.0) == 0
+    assert b.adopt(exported, 2, 0.0)
+    a.abort(RequestId("r1"), 0.0)
     assert a.planner.pool.n_used == 0
-    assert b.adopt(exported, 0.0, attempt=2) is None
     step = b.plan(0.0)
     assert step is not None
     assert (step.rows[0].kind, step.rows[0].start) == (RowKind.DECODE, 12)
@@ -209,16 +212,51 @@ def test_a_sequence_moves_with_its_kv_and_is_not_prefilled_again() -> None:
     assert outputs(first + rest)["r1"] == [token(RequestId("r1"), i) for i in range(6)]
 
 
-def test_adopting_is_refused_where_there_is_no_room() -> None:
-    a, b = instance(), instance(id="b", n_blocks=4)
+def a_decoding(n_blocks: int = 16) -> Any:
+    inst = instance(n_blocks=n_blocks)
+    inst.submit(request("r1", prompt=10, out=6), 0.0)
+    step = inst.plan(0.0)
+    assert step is not None
+    inst.commit(step, result(inst, step), 0.0)
+    return inst
+
+
+def test_reserving_is_refused_where_there_is_no_room() -> None:
+    a, b = a_decoding(), instance(id="b", n_blocks=4)
     b.submit(request("r0", prompt=10, out=4), 0.0)
     b.plan(0.0)
-    a.submit(request("r1", prompt=10, out=3), 0.0)
+    exported = a.freeze(RequestId("r1"), 0.0)
+    assert b.reserve(exported.request, 2, 10, 0.0) is RefuseWhy.QUEUE_FULL
+    assert not b.adopt(exported, 2, 0.0)
+    assert list(b.sequences) == ["r0"]
+
+
+def test_what_was_reserved_is_held_and_shown_until_it_is_dropped() -> None:
+    a, b = a_decoding(), instance(id="b")
+    exported = a.freeze(RequestId("r1"), 0.0)
+    b.reserve(exported.request, 2, 10, 0.0)
+    before = b.planner.pool.n_used
+    b.reserve(exported.request, 2, 20, 0.0)
+    assert b.planner.pool.n_used > before > 0
+    assert b.report(0.0).requests == (("r1", 2),)
+    b.check_invariants()
+    assert not b.abort(RequestId("r1"), 0.0, 1)
+    assert b.abort(RequestId("r1"), 0.0, 2)
+    assert b.planner.pool.n_used == 0
+    assert not b.adopt(exported, 2, 0.0)
+
+
+def test_a_frozen_sequence_that_thaws_goes_on_where_it_was() -> None:
+    a = a_decoding()
+    a.freeze(RequestId("r1"), 0.0)
+    a.check_invariants()
+    assert a.plan(0.0) is None
+    a.thaw(RequestId("r1"), 0.0)
     step = a.plan(0.0)
     assert step is not None
+    assert (step.rows[0].kind, step.rows[0].start) == (RowKind.DECODE, 10)
     a.commit(step, result(a, step), 0.0)
-    assert b.adopt(a.export(RequestId("r1"), 0.0), 0.0) is RefuseWhy.QUEUE_FULL
-    assert list(b.sequences) == ["r0"]
+    a.check_invariants()
 
 
 def test_a_report_tells_load_and_what_came_into_the_cache() -> None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from fairlead.fleet.fleet import Fleet, Limits
+from fairlead.fleet.fleet import Fleet
+from fairlead.fleet.limits import Limits
 from fairlead.fleet.table import read_table
-from fairlead.model import BATCH, ConfigError, Objective
+from fairlead.model import BATCH, ConfigError, Objective, Role
 from fairlead.policies import registry
 from fairlead.workload.objectives import ObjectiveMix, make_objective
+
+ROLES = tuple(role.value for role in Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class PoolConfig:
             raise ValueError(f"instances must be at least 0, got {self.instances}")
         if self.kv_gib is not None and self.kv_gib <= 0:
             raise ValueError(f"kv_gib must be positive, got {self.kv_gib}")
-        if self.role != "mixed":
-            raise ValueError(f"role {self.role!r} is not in this version of Fairlead; use 'mixed'")
+        if self.role not in ROLES:
+            known = registry.suggest(self.role, list(ROLES))
+            raise ValueError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}{known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class FleetConfig:
             self.policy.build("admission", seed),
             self.limits,
             models=[pool.model for pool in self.pools],
+            rescheduling=self.policy.build("rescheduling", seed),
         )
 
 
@@ -169,6 +174,13 @@ def _pools(tables: object) -> tuple[PoolConfig, ...]:
                     f"pools {pool.name!r} and {other.name!r} serve the same model with different "
                     "block_tokens; a prefix could not be found in both"
                 )
+        roles = {other.role for other in pools if other.model == pool.model}
+        if len(roles) == 1 and pool.role != Role.MIXED.value:
+            other_role = "decode" if pool.role == "prefill" else "prefill"
+            raise ConfigError(
+                f"pool {pool.name!r} is for {pool.role} only, and no pool of {pool.model!r} has "
+                f"the role {other_role!r} or 'mixed'"
+            )
     return pools
 
 

@@ -10,13 +10,14 @@ instances that make them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from fairlead.fleet.handoffs import Handoffs, is_expected
 from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.limits import Limits
 from fairlead.fleet.shadow import Present, Shadow
-from fairlead.fleet.tracked import Tracked
+from fairlead.fleet.tracked import Moving, Tracked
 from fairlead.model import (
     Action,
     Arrived,
@@ -32,6 +33,8 @@ from fairlead.model import (
     Event,
     Finished,
     FinishReason,
+    HandedOff,
+    HandoffWhy,
     InstanceDown,
     InstanceId,
     InstanceUp,
@@ -51,25 +54,11 @@ from fairlead.model import (
     Tokens,
 )
 from fairlead.policies.admission import AdmissionPolicy
+from fairlead.policies.rescheduling import Move, ReschedulingPolicy
 from fairlead.policies.routing import RoutingPolicy
 
 PREDICTED_EVERY = 8
 """One request in so many tells how good predictions are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of every queue and retry of the fleet."""
-
-    max_queued: int = 1024
-    """Requests that may wait in the fleet for an instance with room."""
-    max_queued_s: float = 60.0
-    """Longest such wait: past it a client has usually given up, and a place is better used."""
-    max_deaths: int = 3
-    """Instances that may die under one request before it is held to be the cause."""
-    lost_after_s: float = 2.0
-    """A dispatch that reports do not show after this long was lost on the way. Must exceed the
-    time a message may take."""
 
 
 class Fleet:
@@ -81,16 +70,23 @@ class Fleet:
         admission: AdmissionPolicy,
         limits: Limits | None = None,
         models: Iterable[str] = (),
+        rescheduling: ReschedulingPolicy | None = None,
     ) -> None:
         """`models` are those that pools promise: requests for them wait for the first instance."""
         self._routing = routing
         self._admission = admission
+        self._rescheduling = rescheduling
+        self._reschedule_s = float("-inf")
+        """When it is to be asked next."""
         self._limits = limits or Limits()
         self._requests: dict[RequestId, Tracked] = {}
         self._queue: deque[Tracked] = deque()
         self._instances: dict[InstanceId, Shadow] = {}
+        self.handoffs = Handoffs(self._instances)
         self._models: dict[str, list[Shadow]] = {model: [] for model in models}
         """The instances of each model to which requests are sent."""
+        self._decoders: dict[str, list[Shadow]] = {}
+        """Those that only take requests over whose prompts are computed."""
         self._draining = False
         self._dispatches = 0
         self._present = Present()
@@ -102,6 +98,7 @@ class Fleet:
             Finished: self._finished,
             Preempted: self._preempted,
             Refused: self._refused,
+            HandedOff: self._handed_off,
             Reported: self._reported,
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
@@ -170,39 +167,54 @@ class Fleet:
         accepted: list[TokenRow] = []
         actions: list[Action] = []
         shadow = self._instances.get(event.instance)
-        had_room = shadow is not None and shadow.has_room
+        if shadow is None:
+            return []
+        had_room, n_moved = shadow.has_room, self.handoffs.n_done
         for row in event.rows:
             tracked = self._requests.get(row.request)
-            if (
-                tracked is None
-                or shadow is None
-                or tracked.instance != event.instance
-                or tracked.attempt != row.attempt
-            ):
-                continue  # Of an attempt that is void.
-            produced = tracked.produced
-            if row.start == len(produced):
-                produced += row.token_ids
-                if tracked.first_token_s is None:
-                    tracked.first_token_s = now
-                shadow.first_token(row.request, tracked.context_tokens)
-                accepted.append(row)
-            elif row.start > len(produced):
-                # Tokens were lost on the way. The instance cannot send them again; another
-                # attempt makes the same ones.
-                actions.append(
-                    Cancel(event.instance, row.request, row.attempt, CancelWhy.SUPERSEDED)
-                )
-                actions += self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)
+            if tracked is None:
+                continue
+            if tracked.instance != event.instance or tracked.attempt != row.attempt:
+                if not is_expected(tracked, event.instance, row.attempt):
+                    continue  # Of an attempt that is void.
+                if not self._comes_next(tracked, row, now):
+                    continue
+            actions += self._take(tracked, row, accepted, now)
         if accepted:
             actions.insert(0, Deliver(accepted))
-        if self._queue and shadow is not None and shadow.has_room and not had_room:
-            # Whoever begins to decode leaves the instance's queue.
+        if self._queue and (
+            # Whoever begins to decode leaves the instance's queue; whoever moved left a place.
+            (shadow.has_room and not had_room) or self.handoffs.n_done > n_moved
+        ):
             actions += self._place_queued(now)
         return actions
 
+    def _take(
+        self, tracked: Tracked, row: TokenRow, accepted: list[TokenRow], now: float
+    ) -> list[Action]:
+        """Tokens of the attempt that counts."""
+        produced, instance = tracked.produced, tracked.instance
+        assert instance is not None
+        if row.start == len(produced):
+            produced += row.token_ids
+            accepted.append(row)
+            shadow = self._instances[instance]
+            shadow.first_token(row.request, tracked.context_tokens)
+            if tracked.first_token_s is None:
+                tracked.first_token_s = now
+            if tracked.moving is not None:
+                return self._take_ahead(tracked, accepted, now)
+            if shadow.role is Role.PREFILL:
+                return self._hand_off_prefilled(tracked, now)
+        elif row.start > len(produced):
+            # Tokens were lost on the way. The instance cannot send them again; another attempt
+            # makes the same ones.
+            lost = Cancel(instance, row.request, row.attempt, CancelWhy.SUPERSEDED)
+            return [lost, *self._place_again(tracked, DispatchWhy.LOST_ON_THE_WAY, now)]
+        return []
+
     def _finished(self, event: Finished, now: float) -> list[Action]:
-        tracked = self._current(event.instance, event.request, event.attempt)
+        tracked = self._current_or_next(event.instance, event.request, event.attempt, event, now)
         if tracked is None:
             return []
         if event.n_produced is not None and len(tracked.produced) < event.n_produced:
@@ -259,6 +271,7 @@ class Fleet:
             Cancel(report.instance, id, attempt, CancelWhy.SUPERSEDED)
             for id, attempt in report.requests
             if self._current(report.instance, id, attempt) is None
+            and not is_expected(self._requests.get(id), report.instance, attempt)
         ]
         here = [self._requests[id] for id in shadow.held()]
         lost = [
@@ -279,24 +292,30 @@ class Fleet:
             if present.spec.incarnation == spec.incarnation:
                 return []
             actions += self._instance_down(InstanceDown(spec.id, "restarted"), now)
-        shadow = self._instances[spec.id] = Shadow(spec, self.lengths, self._present)
+        shadow = self._instances[spec.id] = Shadow(
+            spec, self.lengths, self._present, self._requests
+        )
         placed = self._models.setdefault(spec.model, [])
-        if spec.role is Role.MIXED:
-            placed.append(shadow)
+        decoders = self._decoders.setdefault(spec.model, [])
+        (decoders if spec.role is Role.DECODE else placed).append(shadow)
         return actions + self._place_queued(now)
 
     def _instance_down(self, event: InstanceDown, now: float) -> list[Action]:
         gone = self._instances.pop(event.instance, None)
         if gone is None:
             return []
-        self._models[gone.spec.model] = [
-            shadow for shadow in self._models[gone.spec.model] if shadow is not gone
-        ]
+        for by_model in (self._models, self._decoders):
+            shadows = by_model[gone.spec.model]
+            by_model[gone.spec.model] = [shadow for shadow in shadows if shadow is not gone]
         orphans = [
             tracked for tracked in self._requests.values() if tracked.instance == event.instance
         ]
         actions: list[Action] = []
+        for tracked in self._requests.values():
+            if tracked.moving is not None and tracked.moving.target == event.instance:
+                self.handoffs.abandon(tracked)
         for tracked in orphans:
+            actions += self.handoffs.abandon(tracked)
             tracked.instance = None
             tracked.deaths += 1
             if tracked.deaths > self._limits.max_deaths:
@@ -320,13 +339,69 @@ class Fleet:
             actions += self._give_up(
                 tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
             )
-        return actions + self._place_queued(now)
+        actions += self._place_queued(now)
+        for shadow in self._instances.values():
+            if shadow.role is Role.PREFILL:
+                for tracked in shadow.decoding:
+                    if not tracked.is_moving:
+                        actions += self._hand_off_prefilled(tracked, now)
+        moves = self._reschedule(now)
+        return [*actions, *moves, *(self._place_queued(now) if moves else ())]
+
+    def _reschedule(self, now: float) -> list[Action]:
+        """Asks the policy who should move, and looks at each proposal again."""
+        if self._rescheduling is None or now < self._reschedule_s:
+            return []
+        self._reschedule_s = now + self._rescheduling.period_s
+        actions: list[Action] = []
+        for model, shadows in self._models.items():
+            hosts = [*shadows, *self._decoders.get(model, ())]
+            if len(hosts) > 1:
+                for move in self._rescheduling.propose(hosts, now):
+                    actions += self._move(move, now)
+        return actions
+
+    def _move(self, move: Move, now: float) -> list[Action]:
+        """Nothing, where it has become pointless or impossible since it was proposed."""
+        tracked = self._requests.get(move.request)
+        target = self._instances.get(move.target)
+        if (
+            tracked is None
+            or target is None
+            or tracked.instance != move.source
+            or tracked.is_moving
+            or tracked.moves >= self._limits.max_moves
+            or move.target == move.source
+            or target.spec.model != tracked.request.model
+            or target.id in tracked.too_long_for
+        ):
+            return []
+        if self._instances[move.source].decodes(tracked.request.id):
+            if not target.takes(tracked.context_tokens):
+                return []
+            tracked.moves += 1
+            return [self.handoffs.begin(tracked, target, move.why, now)]
+        if not target.has_room or target.role is Role.DECODE:
+            return []
+        tracked.moves += 1
+        cancel = Cancel(move.source, move.request, tracked.attempt, CancelWhy.SUPERSEDED)
+        self._leave(tracked)
+        return [cancel, self._dispatch(tracked, target, DispatchWhy.MOVED, now)]
 
     # ---------------------------------------------------------------- placing
 
     def _candidates(self, request: Request) -> list[Shadow]:
         """Instances that could take the request now."""
-        return [shadow for shadow in self._models[request.model] if shadow.has_room]
+        return [shadow for shadow in self._who_begins(request.model) if shadow.has_room]
+
+    def _who_begins(self, model: str) -> Sequence[Shadow]:
+        """Instances to which requests are sent: where nobody else is left, those that else only
+        take over."""
+        return self._models[model] or self._decoders.get(model, ())
+
+    def may_begin(self, model: str, shadow: Shadow) -> bool:
+        """Whether requests for this model are sent to this instance."""
+        return shadow in self._who_begins(model)
 
     def _candidates_for(self, tracked: Tracked) -> list[Shadow]:
         """The same, without those that have said that it is too long for them."""
@@ -336,7 +411,7 @@ class Fleet:
         return candidates
 
     def _fits_nowhere(self, tracked: Tracked) -> bool:
-        shadows = self._models[tracked.request.model]
+        shadows = self._who_begins(tracked.request.model)
         return all(shadow.id in tracked.too_long_for for shadow in shadows)
 
     def _place(
@@ -350,16 +425,20 @@ class Fleet:
             # One that is mid-stream has a client who is waiting for the next word.
             (self._queue.appendleft if tracked.produced else self._queue.append)(tracked)
             return []
-        request = tracked.request
-        best = self._routing.rank(request, candidates, now)[0]
+        best = self._routing.rank(tracked.request, candidates, now)[0]
         shadow = self._instances[best.id]
         if tracked.attempt == 0:
             self._predict(tracked, shadow, now)
+        return [self._dispatch(tracked, shadow, why, now)]
+
+    def _dispatch(self, tracked: Tracked, shadow: Shadow, why: DispatchWhy, now: float) -> Dispatch:
+        request = tracked.request
         tracked.instance = shadow.id
-        tracked.attempt += 1
+        tracked.issued += 1
+        tracked.attempt = tracked.issued
         tracked.dispatched_s = now
         shadow.promise(request, tracked.attempt, len(tracked.produced))
-        return [Dispatch(shadow.id, request, tracked.attempt, tuple(tracked.produced), why)]
+        return Dispatch(shadow.id, request, tracked.attempt, tuple(tracked.produced), why)
 
     def _predict(self, tracked: Tracked, shadow: Shadow, now: float) -> None:
         """What the shadow believes, to be held against what happens: of one request in a few, for
@@ -372,6 +451,10 @@ class Fleet:
 
     def _place_again(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
         """A request that was accepted, and perhaps streams already, needs another instance."""
+        given_up = self.handoffs.abandon(tracked)
+        return given_up + self._place_anew(tracked, why, now)
+
+    def _place_anew(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
         if tracked.instance is not None:
             self._leave(tracked)
         if len(tracked.produced) >= tracked.request.max_tokens:
@@ -407,6 +490,75 @@ class Fleet:
             shadow.release(tracked.request.id, tracked.context_tokens)
         tracked.instance = None
 
+    # ---------------------------------------------------------------- hand-offs
+
+    def _hand_off_prefilled(self, tracked: Tracked, now: float) -> list[Action]:
+        """Its prompt is computed, and its instance is there for prompts: it decodes where there
+        is room, or here until there is."""
+        decoders = [
+            s for s in self._decoders[tracked.request.model] if s.takes(tracked.context_tokens)
+        ]
+        if not decoders:
+            return []
+        best = self._routing.rank(tracked.request, decoders, now)[0]
+        target = self._instances[best.id]
+        return [self.handoffs.begin(tracked, target, HandoffWhy.PREFILL_DONE, now)]
+
+    def _handed_off(self, event: HandedOff, now: float) -> list[Action]:
+        tracked = self._current(event.instance, event.request, event.attempt)
+        if tracked is None or tracked.moving is None:
+            return []  # The target's tokens have said so before.
+        if not event.done:
+            return self.handoffs.abandon(tracked) + self._place_queued(now)
+        moving = self.handoffs.switch(tracked, now)
+        accepted: list[TokenRow] = []
+        actions = self._catch_up(tracked, moving, accepted, now)
+        if accepted:
+            actions.insert(0, Deliver(accepted))
+        return actions + self._place_queued(now)
+
+    def _comes_next(self, tracked: Tracked, row: TokenRow, now: float) -> bool:
+        """Whether tokens of a hand-off's target follow on what was delivered: then it has taken
+        over. Those that came before the source's last ones are kept."""
+        moving = tracked.moving
+        assert moving is not None
+        if row.start == len(tracked.produced) and not moving.ahead:
+            self.handoffs.switch(tracked, now)
+            return True
+        if row.start >= len(tracked.produced):
+            moving.ahead.append(row)
+        return False
+
+    def _take_ahead(self, tracked: Tracked, accepted: list[TokenRow], now: float) -> list[Action]:
+        """The source has brought what was missing before the target's first token."""
+        assert tracked.moving is not None
+        ahead = tracked.moving.ahead
+        if not ahead or ahead[0].start != len(tracked.produced):
+            return []
+        return self._catch_up(tracked, self.handoffs.switch(tracked, now), accepted, now)
+
+    def _catch_up(
+        self, tracked: Tracked, moving: Moving, accepted: list[TokenRow], now: float
+    ) -> list[Action]:
+        """What the target said too early is heard now."""
+        actions: list[Action] = []
+        for row in moving.ahead:
+            if tracked.attempt == moving.attempt and tracked.instance is not None:
+                actions += self._take(tracked, row, accepted, now)
+        for event in moving.later:
+            actions += self._handlers[type(event)](event, now)
+        return actions
+
+    def _current_or_next(
+        self, instance: InstanceId, request: RequestId, attempt: int, event: Event, now: float
+    ) -> Tracked | None:
+        """The request, if this is the attempt that counts, or that of a hand-off's target and all
+        that the source made is here."""
+        tracked = self._requests.get(request)
+        if tracked is not None and self.handoffs.comes_next(tracked, instance, attempt, event):
+            self.handoffs.switch(tracked, now)
+        return self._current(instance, request, attempt)
+
     # ---------------------------------------------------------------- ending
 
     def _current(self, instance: InstanceId, request: RequestId, attempt: int) -> Tracked | None:
@@ -424,8 +576,10 @@ class Fleet:
         reason: FinishReason | None = None,
         cached_tokens: int = 0,
     ) -> list[Action]:
+        given_up = self.handoffs.abandon(tracked)
         self._forget(tracked)
-        return [Complete(tracked.request.id, outcome, reason, why, cached_tokens)]
+        complete = Complete(tracked.request.id, outcome, reason, why, cached_tokens)
+        return [complete, *given_up]
 
     def _give_up(self, tracked: Tracked, reject: RejectWhy, fail: CompleteWhy) -> list[Action]:
         """Ends a request that cannot be placed: a rejection as long as nothing was delivered."""

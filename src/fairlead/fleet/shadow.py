@@ -34,8 +34,16 @@ class Present:
 class Shadow:
     """An `InstanceView`. It catches up with the present when somebody looks."""
 
-    def __init__(self, spec: InstanceSpec, lengths: OutputLengths, present: Present) -> None:
+    def __init__(
+        self,
+        spec: InstanceSpec,
+        lengths: OutputLengths,
+        present: Present,
+        requests: Mapping[RequestId, Tracked],
+    ) -> None:
+        """`requests` are all that the fleet has under way."""
         self.spec = spec
+        self._requests = requests
         self.id: InstanceId = spec.id
         self.pool = spec.pool
         self.role: Role = spec.role
@@ -66,6 +74,10 @@ class Shadow:
         """Requests whose first token from here is still to come: the tokens to compute, and when
         that first token is due (infinity: nothing is promised)."""
         self._decoding: dict[RequestId, None] = {}
+        self._coming: dict[RequestId, int] = {}
+        """Requests that are handed off to here, with their contexts."""
+        self.n_leaving = 0
+        """Hand-offs from here that are under way."""
         self._decode_prices: dict[int, tuple[float, float]] = {}
         """By batch: the context it was priced at, and the price."""
         self._answer: tuple[RequestId, float] | None = None
@@ -191,6 +203,28 @@ class Shadow:
         del self.attempts[request]
         self._take_out(request, context_tokens)
 
+    def expect(self, request: RequestId, attempt: int, context_tokens: int) -> None:
+        """A request is on its way here, with its KV."""
+        self._advance()
+        self.attempts[request] = attempt
+        self._coming[request] = context_tokens
+        self._free_tokens -= context_tokens
+        self._count()
+
+    def expect_no_more(self, request: RequestId) -> None:
+        """It stays where it is."""
+        del self.attempts[request]
+        self._free_tokens += self._coming.pop(request)
+        self._count()
+
+    def arrived(self, request: RequestId, context_tokens: int) -> None:
+        """It decodes here now."""
+        self._advance()
+        self._free_tokens += self._coming.pop(request) - context_tokens
+        self._decoding[request] = None
+        self._context += context_tokens
+        self._count()
+
     def _take_out(self, request: RequestId, context_tokens: int) -> None:
         if request in self._decoding:
             del self._decoding[request]
@@ -215,7 +249,7 @@ class Shadow:
 
     def _count(self) -> None:
         """Something came, went, or changed places."""
-        self.running = len(self._decoding)
+        self.running = len(self._decoding) + len(self._coming)
         self.waiting = len(self._pending)
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
@@ -237,6 +271,9 @@ class Shadow:
         self._free_tokens = float(
             (report.free_blocks + report.cached_blocks) * self.spec.block_tokens
         )
+        if self._coming:
+            unseen_kv = sum(n for id, n in self._coming.items() if id not in inside)
+            self._free_tokens -= unseen_kv
         self._context = float(report.context_tokens) if self._decoding else 0.0
         self._answer = self._rate_per_s = None
         if report.stored:
@@ -319,6 +356,51 @@ class Shadow:
         """Requests that are here, those without a first token first."""
         return [*self._pending, *self._decoding]
 
+    # ---------------------------------------------------------------- as a host
+
+    @property
+    def decoding(self) -> list[Tracked]:
+        return [self._requests[id] for id in self._decoding]
+
+    def decodes(self, request: RequestId) -> bool:
+        return request in self._decoding
+
+    @property
+    def queue(self) -> list[Tracked]:
+        return [self._requests[id] for id in self._pending]
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def block_tokens(self) -> int:
+        return self.spec.block_tokens
+
+    @property
+    def max_sequences(self) -> int:
+        return self.spec.max_sequences
+
+    @property
+    def preemptions(self) -> int:
+        return self.report.preemptions if self.report is not None else 0
+
+    @property
+    def n_moving(self) -> int:
+        return self.n_leaving + len(self._coming)
+
+    def handoff_s(self, context_tokens: int) -> float:
+        return context_tokens * self.spec.kv_bytes_per_token / self.spec.handoff_bytes_per_s
+
+    def takes(self, context_tokens: int) -> bool:
+        """Whether a sequence of this context could be handed off to here now."""
+        seats = self._max_sequences - self.running - self.waiting
+        return (
+            not self._draining
+            and seats > 0
+            and self.available_blocks * self.spec.block_tokens > context_tokens
+        )
+
     def check_invariants(self, requests: Mapping[RequestId, Tracked]) -> None:
         """The ledger holds exactly what the fleet believes to be here."""
         here = self.held()
@@ -327,6 +409,11 @@ class Shadow:
             assert id in requests, f"{self.id} holds {id}, which has ended"
             assert requests[id].instance == self.id, f"{self.id} holds {requests[id]!r}"
             assert requests[id].attempt == self.attempts[id], f"{self.id}: {requests[id]!r}"
-        assert set(here) == set(self.attempts), f"{self.id}: the ledger is not what is here"
+        for id in self._coming:
+            moving = requests[id].moving
+            assert moving is not None, f"{self.id} waits for {id}, which does not move"
+            assert (moving.target, moving.attempt) == (self.id, self.attempts[id])
+        expected = {*here, *self._coming}
+        assert expected == set(self.attempts), f"{self.id}: the ledger is not what is here"
         assert self._backlog_tokens >= 0
         assert self._context >= 0

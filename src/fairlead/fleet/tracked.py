@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from fairlead.model import InstanceId, Request
+from dataclasses import dataclass, field
+
+from fairlead.model import Event, HandoffWhy, InstanceId, Request, TokenRow
+
+
+@dataclass(slots=True)
+class Moving:
+    """A hand-off under way. The source's attempt counts until the target makes a token."""
+
+    target: InstanceId
+    attempt: int
+    """As it will be called there."""
+    why: HandoffWhy
+    begun_s: float
+    ahead: list[TokenRow] = field(default_factory=list)
+    """Tokens of the target that came before the last ones of the source."""
+    later: list[Event] = field(default_factory=list)
+    """What the target said after them."""
 
 
 class Tracked:
@@ -14,6 +31,9 @@ class Tracked:
         "dispatched_s",
         "first_token_s",
         "instance",
+        "issued",
+        "moves",
+        "moving",
         "predicted_e2e_s",
         "predicted_ttft_s",
         "produced",
@@ -28,7 +48,12 @@ class Tracked:
         self.instance: InstanceId | None = None
         """Where it is; None while it waits in the fleet's queue."""
         self.attempt = 0
-        """Dispatches so far; what comes from an older one is void."""
+        """The one that counts; what comes from another is void."""
+        self.issued = 0
+        """Attempts so far, those of hand-offs that came to nothing among them."""
+        self.moves = 0
+        """Times that a rescheduling policy moved it."""
+        self.moving: Moving | None = None
         self.produced: list[int] = []
         """Output tokens that were delivered."""
         self.deaths = 0
@@ -48,6 +73,14 @@ class Tracked:
     @property
     def context_tokens(self) -> int:
         return self.request.prompt_tokens + len(self.produced)
+
+    @property
+    def n_produced(self) -> int:
+        return len(self.produced)
+
+    @property
+    def is_moving(self) -> bool:
+        return self.moving is not None
 
     def __repr__(self) -> str:
         where = self.instance or "queued"

@@ -37,14 +37,13 @@ from fairlead.policies.batching import Batching
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A sequence that left its instance, ready to be adopted by another."""
+    """A sequence as it is, ready to be adopted by another instance."""
 
     request: Request
-    attempt: int
     produced: tuple[int, ...]
-    n_produced: int
+    """Its output tokens; where nobody knows their values (a simulation) their positions."""
     n_computed: int
-    """Tokens whose KV travels with it."""
+    """Tokens whose KV goes with it."""
     first_token_s: float | None
 
 
@@ -89,9 +88,14 @@ class Instance:
         return self._sequences
 
     @property
+    def attempts(self) -> Mapping[RequestId, int]:
+        """What is here or on its way here, with the attempts that others know it by."""
+        return self._attempts
+
+    @property
     def would_admit(self) -> bool:
         """False where no newcomer could enter now, so that none needs to disturb a run."""
-        return self._planner.n_running < self.spec.max_sequences
+        return self._planner.seats_left > 0
 
     @property
     def planner(self) -> Planner:
@@ -116,6 +120,7 @@ class Instance:
         why = self._refusal(request, len(produced))
         if why is not None:
             return why
+        self._drop(request.id, None)  # It comes anew: the hand-off came to nothing.
         self._arrivals += 1
         sequence = Sequence(request, attempt, produced, self._arrivals)
         self._keep(sequence)
@@ -131,44 +136,92 @@ class Instance:
         for it is dropped by `commit`.
         """
         sequence = self._sequences.get(request_id)
-        if sequence is None or (attempt is not None and sequence.attempt != attempt):
+        if sequence is None:
+            return self._drop(request_id, attempt)
+        if attempt is not None and sequence.attempt != attempt:
             return False
         self._remove(sequence)
         return True
 
-    def export(self, request_id: RequestId, now: float) -> Exported:
-        """A sequence leaves with what it knows; copy the KV out of its blocks beforehand."""
-        sequence = self._sequences[request_id]
-        exported = Exported(
-            sequence.request,
-            sequence.attempt,
-            tuple(sequence.token_ids[len(sequence.request.token_ids) :]),
-            sequence.n_produced,
-            sequence.n_computed,
-            sequence.first_token_s,
-        )
-        self._remove(sequence)
-        return exported
+    # ---------------------------------------------------------------- hand-offs
 
-    def adopt(self, exported: Exported, now: float, *, attempt: int = 1) -> RefuseWhy | None:
-        """A sequence enters with its KV and runs on; its blocks wait to be filled.
+    def freeze(self, request_id: RequestId, now: float) -> Exported:
+        """A running sequence leaves the batch, to be taken over elsewhere as it is; its blocks are
+        kept. Between steps only. What others have not heard of its tokens, `tell` says."""
+        sequence = self._sequences[request_id]
+        self._planner.freeze(sequence)
+        self._disturbed = True
+        n = sequence.n_produced
+        known = len(sequence.token_ids) == sequence.n_known
+        tokens = sequence.token_ids[sequence.prompt_tokens :] if known else range(n)
+        return Exported(
+            sequence.request, tuple(tokens), sequence.n_computed, sequence.first_token_s
+        )
+
+    def thaw(self, request_id: RequestId, now: float) -> None:
+        """The hand-off came to nothing: the frozen sequence runs on here."""
+        self._planner.thaw(self._sequences[request_id])
+        self._disturbed = True
+
+    def reserve(self, request: Request, attempt: int, n_tokens: int, now: float) -> int | RefuseWhy:
+        """Room for the first `n_tokens` of a sequence that is to be handed off to here, or for
+        more of them; how many of them need no copy, as their KV is here already.
 
         Refused, with nothing changed, where there is no room now or it could never fit.
         """
-        request = exported.request
-        why = self._refusal(request, exported.n_produced)
-        if why is None and request.id in self._sequences:
-            why = RefuseWhy.QUEUE_FULL
+        present = self._sequences.get(request.id)
+        if present is not None:
+            if present.attempt >= attempt:
+                return RefuseWhy.QUEUE_FULL  # Of a hand-off that is over.
+            self._remove(present)
+        incoming = self._planner.incoming.get(request.id)
+        if incoming is not None and incoming.attempt != attempt:
+            if incoming.attempt > attempt:
+                return RefuseWhy.QUEUE_FULL
+            self._drop(request.id, None)
+        why = self._refusal(request, n_produced=1)
         if why is not None:
             return why
-        sequence = Sequence(request, attempt, exported.produced, self._arrivals + 1)
-        sequence.first_token_s = exported.first_token_s
-        if not self._planner.adopt(sequence, exported.n_computed):
+        reserved = self._planner.reserve(request, attempt, n_tokens)
+        if reserved is None:
             return RefuseWhy.QUEUE_FULL
+        self._attempts[request.id] = attempt
+        self._disturbed = True  # A run under way counted on these blocks.
+        return reserved.n_cached
+
+    def incoming_blocks(self, request_id: RequestId, attempt: int) -> list[int] | None:
+        """Where the KV of a sequence that is on its way goes; None where nobody is expected."""
+        incoming = self._planner.incoming.get(request_id)
+        return incoming.blocks if incoming is not None and incoming.attempt == attempt else None
+
+    def adopt(self, exported: Exported, attempt: int, now: float) -> bool:
+        """The sequence that was expected has come with its KV, and runs on here; False where
+        nobody expects it any more, or there is no room for what it has grown to."""
+        request = exported.request
+        incoming = self._planner.incoming.get(request.id)
+        if incoming is None or incoming.attempt != attempt:
+            return False
+        if self._planner.reserve(request, attempt, exported.n_computed) is None:
+            self._drop(request.id, attempt)
+            return False
         self._arrivals += 1
+        sequence = Sequence(request, attempt, exported.produced, self._arrivals)
+        sequence.first_token_s = exported.first_token_s
+        sequence.last_token_s = now
+        self._planner.adopt(sequence, exported.n_computed)
         self._keep(sequence)
         self._disturbed = True
-        return None
+        return True
+
+    def _drop(self, request_id: RequestId, attempt: int | None) -> bool:
+        """Nobody is expected any more; False where nobody was."""
+        incoming = self._planner.incoming.get(request_id)
+        if incoming is None or (attempt is not None and incoming.attempt != attempt):
+            return False
+        self._planner.drop(request_id)
+        del self._attempts[request_id]
+        self._disturbed = True
+        return True
 
     def _refusal(self, request: Request, n_produced: int) -> RefuseWhy | None:
         spec = self.spec

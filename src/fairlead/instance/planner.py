@@ -10,19 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import chain
 
 from fairlead.instance.decoding import Decoding
 from fairlead.instance.pace import Slowdown
 from fairlead.instance.sequence import Sequence
 from fairlead.latency.model import LatencyModel
 from fairlead.memory import BlockPool, next_hash, root_hash
-from fairlead.model import BlockHash, InstanceSpec, Row, RowKind
+from fairlead.model import BlockHash, InstanceSpec, Request, RequestId, Row, RowKind
 from fairlead.policies.batching import Batching
 from fairlead.policies.batching.parts import Key
 
 Planned = list[tuple[Row, Sequence]]
 """Rows of the sequences that were looked at one by one."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """Room for a sequence whose KV is on its way."""
+
+    attempt: int
+    blocks: list[int]
+    n_cached: int
+    """Leading tokens whose KV is here already."""
 
 
 class Planner:
@@ -45,6 +57,10 @@ class Planner:
         """What those who wait would have to compute, as it was when they got in line."""
         self.pace = Slowdown()
         self.hit_tokens = 0
+        self.frozen: dict[Sequence, None] = {}
+        """Taken out of the batch in the last stage of a hand-off; they keep seat and blocks."""
+        self.incoming: dict[RequestId, Incoming] = {}
+        """Seats and blocks for sequences whose KV is on its way here."""
         self._running: dict[Sequence, None] = {}
         """In order of admission."""
         self._admissions = 0
@@ -65,6 +81,11 @@ class Planner:
     @property
     def n_running(self) -> int:
         return len(self._running)
+
+    @property
+    def seats_left(self) -> int:
+        taken = len(self._running) + len(self.frozen) + len(self.incoming)
+        return self.max_sequences - taken
 
     @property
     def n_decoding(self) -> int:
@@ -213,7 +234,7 @@ class Planner:
     # ---------------------------------------------------------------- who enters
 
     def _admit(self, planned: dict[Sequence, int], budget: int, now: float) -> None:
-        if budget < 1 or len(self._running) >= self.max_sequences:
+        if budget < 1 or self.seats_left < 1:
             return
         admission = self.batching.admission
         for sequence in self._in_line(now):
@@ -230,7 +251,7 @@ class Planner:
             self.publish(sequence, sequence.n_computed + n)
             planned[sequence] = n
             budget -= n
-            if budget < 1 or len(self._running) >= self.max_sequences:
+            if budget < 1 or self.seats_left < 1:
                 break
 
     def _in_line(self, now: float) -> Iterator[Sequence]:
@@ -339,13 +360,53 @@ class Planner:
         del self.waiting[sequence]
         self.waiting_tokens -= sequence.wanted_tokens
 
-    def adopt(self, sequence: Sequence, n_computed: int) -> bool:
-        """Admits a sequence whose first `n_computed` tokens arrive with their KV."""
-        if len(self._running) >= self.max_sequences or not self._hold(sequence, n_computed):
-            return False
+    def reserve(self, request: Request, attempt: int, n_tokens: int) -> Incoming | None:
+        """A seat and blocks for the first `n_tokens` of a sequence that comes with its KV, or
+        more blocks for one that has a seat; None, and nothing changed, where there is no room."""
+        incoming = self.incoming.get(request.id)
+        if incoming is None:
+            if self.seats_left < 1:
+                return None
+            names = request.block_hashes[: n_tokens // self.block_tokens]
+            hits = self.pool.match(names) if names else 0
+            if not self._fits_in(names[:hits], n_tokens):
+                return None
+            blocks = self.pool.share(names[:hits]) if hits else []
+            incoming = Incoming(attempt, blocks, hits * self.block_tokens)
+            self.incoming[request.id] = incoming
+        missing = -(-n_tokens // self.block_tokens) - len(incoming.blocks)
+        if missing > self.pool.n_available:
+            return None
+        if missing > 0:
+            incoming.blocks += self.pool.allocate(missing)
+        return incoming
+
+    def _fits_in(self, names: Seq[BlockHash], n_tokens: int) -> bool:
+        fresh = -(-n_tokens // self.block_tokens) - len(names)
+        return fresh + self.pool.n_idle(names) <= self.pool.n_available
+
+    def drop(self, request_id: RequestId) -> None:
+        """Nobody comes: what was reserved is free again."""
+        self.pool.release(self.incoming.pop(request_id).blocks)
+
+    def adopt(self, sequence: Sequence, n_computed: int) -> None:
+        """The sequence that was expected is here, with the KV of its first `n_computed` tokens."""
+        incoming = self.incoming.pop(sequence.id)
+        sequence.blocks = incoming.blocks
+        sequence.n_published = incoming.n_cached // self.block_tokens
         self._run(sequence)
         sequence.n_computed = n_computed
-        return True
+        self.publish(sequence, n_computed)
+
+    def freeze(self, sequence: Sequence) -> None:
+        """Out of the batch, with seat and blocks kept; between steps only."""
+        self._step_out(sequence)
+        self.frozen[sequence] = None
+
+    def thaw(self, sequence: Sequence) -> None:
+        """Back into the batch."""
+        del self.frozen[sequence]
+        self._run(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Takes a running sequence's blocks; what it knows it computes again later."""
@@ -358,16 +419,22 @@ class Planner:
         if not sequence.admitted:
             self._leave_line(sequence)
             return
-        del self._running[sequence]
-        if sequence.decoding is not None:
-            self.decoding.remove(sequence)
+        if sequence in self.frozen:
+            del self.frozen[sequence]
         else:
-            del self.catching_up[sequence]
+            self._step_out(sequence)
         self.pool.release(sequence.blocks)
         sequence.blocks = []
         sequence.n_computed = 0
         sequence.n_published = 0
         sequence.admitted = 0
+
+    def _step_out(self, sequence: Sequence) -> None:
+        del self._running[sequence]
+        if sequence.decoding is not None:
+            self.decoding.remove(sequence)
+        else:
+            del self.catching_up[sequence]
 
     def iterations_left(self) -> int:
         """How many decode iterations the group can run in a row."""
@@ -380,11 +447,13 @@ class Planner:
 
     def held_tokens(self) -> int:
         """Tokens whose KV is held by those who run."""
-        return self.decoding.n_computed + sum(s.n_computed for s in self.catching_up)
+        apart = chain(self.catching_up, self.frozen) if self.frozen else self.catching_up
+        return self.decoding.n_computed + sum(s.n_computed for s in apart)
 
     def held(self) -> Seq[Seq[int]]:
         """The blocks of everybody who holds any."""
-        return [sequence.blocks for sequence in self._running]
+        coming = [incoming.blocks for incoming in self.incoming.values()]
+        return [*(s.blocks for s in chain(self._running, self.frozen)), *coming]
 
     def _row(self, sequence: Sequence, n: int) -> Row:
         uncomputed = sequence.n_uncomputed

@@ -18,6 +18,8 @@ class DispatchWhy(Enum):
     """It had waited in the fleet's own queue for an instance."""
     REFUSED_ELSEWHERE = "refused-elsewhere"
     INSTANCE_LOST = "instance-lost"
+    MOVED = "moved"
+    """It waited elsewhere, and is sooner served here."""
     LOST_ON_THE_WAY = "lost-on-the-way"
     """The instance's reports never showed it, or no longer do."""
 

@@ -43,6 +43,10 @@ class InstanceSpec:
     """Coefficients of its latency model, see `fairlead.latency`."""
     kv_bytes_per_token: int = 0
     """What a hand-off has to carry; 0 where the engine does not say."""
+    handoff_bytes_per_s: float = 1e9
+    """What it sends to other instances in a second, all hand-offs together."""
+    address: str = ""
+    """HOST:PORT where other instances bring sequences to; empty where it takes none."""
     hardware: str = ""
     price_per_hour: float = 0.0
     incarnation: str = ""

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Reject
+from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Handoff, Reject
 
 WORDS = 4000
 """Words that are hashed at a time."""
@@ -50,6 +50,10 @@ class Digest:
             words.append(action.request)
             words.append(action.why.value)
             self._times.append(action.retry_after_s or -1.0)
+        elif type(action) is Handoff:
+            words.append(action.target)
+            words.append(action.request)
+            numbers.append(action.to_attempt)
         else:
             assert type(action) is Cancel, f"{action!r} has no place in the digest"
             words.append(action.instance)

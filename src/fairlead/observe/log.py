@@ -24,6 +24,8 @@ from fairlead.model import (
     Dispatch,
     Draining,
     Event,
+    HandedOff,
+    Handoff,
     InstanceDown,
     InstanceId,
     InstanceUp,
@@ -47,11 +49,13 @@ REPORT_EVERY_SHARE = 0.002
 class _UnderWay:
     """What is remembered of a request until it ends."""
 
-    __slots__ = ("attempt", "first_s", "instance", "last_s", "n_tokens", "shown")
+    __slots__ = ("attempt", "first_s", "instance", "last_s", "n_tokens", "shown", "target")
 
     def __init__(self) -> None:
         self.attempt = 0
         self.instance = ""
+        self.target = ""
+        """Where a hand-off takes it."""
         self.n_tokens = 0
         self.first_s: float | None = None
         self.last_s: float | None = None
@@ -71,6 +75,8 @@ class EventLog:
             Arrived: self._arrived,
             Cancelled: self._cancelled,
             Refused: self._refused,
+            HandedOff: self._handed_off,
+            Handoff: self._handoff,
             Preempted: self._preempted,
             Reported: self._reported,
             InstanceUp: self._instance_up,
@@ -200,6 +206,8 @@ class EventLog:
             known = self._under_way.get(row.request)
             if known is None:
                 continue
+            if row.attempt != known.attempt:
+                known.attempt, known.instance = row.attempt, known.target
             if known.shown != known.attempt:
                 self._first_of_attempt(row.request, known, now)
             known.n_tokens = row.start + len(row.token_ids)
@@ -218,6 +226,30 @@ class EventLog:
             attempt=known.attempt,
             position=known.n_tokens,
             **since,
+        )
+
+    def _handoff(self, action: Handoff, now: float) -> None:
+        known = self._under_way.get(action.request)
+        if known is not None:
+            known.target = action.target
+        self._write(
+            now,
+            "handoff",
+            request=action.request,
+            instance=action.instance,
+            target=action.target,
+            attempt=action.to_attempt,
+            why=action.why.value,
+        )
+
+    def _handed_off(self, event: HandedOff, now: float) -> None:
+        self._write(
+            now,
+            "handed-off",
+            request=event.request,
+            instance=event.instance,
+            attempt=event.attempt,
+            done=event.done,
         )
 
     def _completed(self, action: Complete, now: float) -> None:

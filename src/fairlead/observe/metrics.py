@@ -30,6 +30,7 @@ from fairlead.model import (
     DispatchWhy,
     Draining,
     Event,
+    HandedOff,
     InstanceDown,
     InstanceId,
     InstanceSpec,
@@ -110,6 +111,7 @@ class Metrics(Collector):
         self._classes: defaultdict[str, _Class] = defaultdict(_Class)
         self._dispatches: defaultdict[str, int] = defaultdict(int)
         self._rejections: defaultdict[str, int] = defaultdict(int)
+        self._handoffs: dict[str, int] = {"done": 0, "failed": 0}
         self._resumed = self._preemptions = self._deaths = 0
         self._output_tokens = self._prompt_tokens = self._cached_tokens = 0
         self._draining = False
@@ -119,6 +121,7 @@ class Metrics(Collector):
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
             Preempted: self._preempted,
+            HandedOff: self._handed_off,
             Draining: self._drain,
         }
         self._on_action: dict[type[Any], Callable[..., None]] = {
@@ -161,6 +164,9 @@ class Metrics(Collector):
 
     def _preempted(self, event: Preempted) -> None:
         self._preemptions += 1
+
+    def _handed_off(self, event: HandedOff) -> None:
+        self._handoffs["done" if event.done else "failed"] += 1
 
     def _drain(self, event: Draining) -> None:
         self._draining = True
@@ -218,6 +224,12 @@ class Metrics(Collector):
         yield _counter("preemptions", "Sequences that lost their KV to others", self._preemptions)
         yield _by_why("dispatches", "Requests sent to instances", self._dispatches)
         yield _by_why("rejections", "Requests that were not accepted", self._rejections)
+        handoffs = CounterMetricFamily(
+            "fairlead_handoffs", "Sequences that moved with their KV", labels=["outcome"]
+        )
+        for outcome, n in self._handoffs.items():
+            handoffs.add_metric([outcome], n)
+        yield handoffs
         under_way = "Requests that arrived and have not ended"
         yield GaugeMetricFamily("fairlead_requests_under_way", under_way, len(self._under_way))
 

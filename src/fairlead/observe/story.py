@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairlead.model import CancelWhy, CompleteWhy, DispatchWhy, Objective, RefuseWhy, RejectWhy
+from fairlead.model import (
+    CancelWhy,
+    CompleteWhy,
+    DispatchWhy,
+    HandoffWhy,
+    Objective,
+    RefuseWhy,
+    RejectWhy,
+)
 from fairlead.observe.read_log import KNOWN_IDS, Line
 
 DISPATCHED = {
@@ -14,7 +22,14 @@ DISPATCHED = {
     DispatchWhy.QUEUED: "it had waited in the fleet's own queue",
     DispatchWhy.REFUSED_ELSEWHERE: "another instance had refused it",
     DispatchWhy.INSTANCE_LOST: "its instance was lost",
+    DispatchWhy.MOVED: "it had waited elsewhere, and is sooner served here",
     DispatchWhy.LOST_ON_THE_WAY: "reports showed that it had not reached its instance",
+}
+HANDED_OFF = {
+    HandoffWhy.PREFILL_DONE: "its prompt was computed, and it decodes where others decode",
+    HandoffWhy.REBALANCE: "it is better off there",
+    HandoffWhy.DEFRAGMENT: "another request needed the room in one piece",
+    HandoffWhy.DRAIN: "its instance was to be emptied",
 }
 REJECTED = {
     RejectWhy.QUEUE_FULL: "the fleet's queue was full",
@@ -136,7 +151,7 @@ class Storyteller:
         elif what == "instance-down":
             self._inside.pop(str(instance), None)
             self._lost[str(instance)] = line.get("why") or "its connection ended"
-        elif what == "dispatch":
+        elif what == "dispatch" or (what == "first-token" and line["position"]):
             self._move(str(request), instance)
         elif what in ("complete", "reject", "refused", "cancelled"):
             self._move(str(request), None)
@@ -180,6 +195,14 @@ class Storyteller:
         gap = f", {line['t'] - line['since_s']:.3g} s after the one before"
         return f"went on at token {line['position']} on {line['instance']}{gap}"
 
+    def handoff(self, line: Line) -> str:
+        return f"to be handed off to {line['target']}: {HANDED_OFF[HandoffWhy(line['why'])]}"
+
+    def handed_off(self, line: Line) -> str:
+        if line["done"]:
+            return f"left {line['instance']} with its KV"
+        return f"the hand-off came to nothing; it stays on {line['instance']}"
+
     def refused(self, line: Line) -> str:
         return f"refused by {line['instance']}: {REFUSED[RefuseWhy(line['why'])]}"
 
@@ -216,6 +239,8 @@ _SENTENCES = {
     "arrived": lambda line, by: by.arrived(line),
     "dispatch": lambda line, by: by.dispatched(line),
     "first-token": lambda line, by: by.first_token(line),
+    "handoff": lambda line, by: by.handoff(line),
+    "handed-off": lambda line, by: by.handed_off(line),
     "refused": lambda line, by: by.refused(line),
     "preempted": lambda line, by: by.preempted(line),
     "cancelled": lambda line, by: by.cancelled(line),

@@ -168,9 +168,9 @@ class FaultySimulator(Simulator):
 
     def _about_to_leave(self, id: RequestId) -> None:
         """What was made by now is seen before its client leaves."""
-        life = self._open.get(id)
-        if life is not None and life.instance:
-            self.machines[InstanceId(life.instance)].faulty_node.speak()
+        tracked = self.fleet.requests.get(id)
+        if tracked is not None and tracked.instance is not None:
+            self.machines[tracked.instance].faulty_node.speak()
         self._later(self.settings.delay_s, self._leave, id)
 
     def _leave(self, id: RequestId) -> None:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Protocol
 
 from fairlead.fleet.config import PoolConfig
-from fairlead.model import Event, InstanceDown, InstanceUp
+from fairlead.model import Event, Handoff, InstanceDown, InstanceUp
 from fairlead.simulate.faults import Faults
 from fairlead.simulate.faulty_link import HELD, FaultyLink
 from fairlead.simulate.faulty_node import FaultyNode
@@ -91,6 +91,15 @@ class FaultyMachine(Machine):
 
     def up_s(self) -> float:
         return self._past_up_s + (self._world.heap.now - self._born_s if self.alive else 0.0)
+
+    @property
+    def hears_peers(self) -> bool:
+        return self.alive and self.faulty_node.linked and not self._frozen
+
+    def hand_off(self, order: Handoff) -> None:
+        if self.alive and self.faulty_node.linked:
+            self.faulty_node.keep_up()
+            super().hand_off(order)
 
     def report(self) -> None:
         if self.alive and self.faulty_node.linked and not self._frozen:

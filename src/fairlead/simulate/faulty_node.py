@@ -77,8 +77,8 @@ class FaultyNode(Node):
         """What is still inside from before belongs to nobody: the fleet has sent it elsewhere."""
         self.linked = True
         instance, now = self.instance, self._heap.now
-        for sequence in list(instance.sequences.values()):
-            instance.abort(sequence.id, now, sequence.attempt)
+        for id, attempt in list(instance.attempts.items()):
+            instance.abort(id, now, attempt)
         self._tell([Reported(instance.report(now, whole_cache=True))])
         self._wake(None)
 

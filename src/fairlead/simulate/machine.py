@@ -9,19 +9,30 @@ from random import Random
 from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.instance import Instance
-from fairlead.model import ConfigError, Event, InstanceId, InstanceSpec, RequestId
+from fairlead.model import ConfigError, Event, Handoff, InstanceId, InstanceSpec, RequestId, Role
 from fairlead.policies.batching import Batching
 from fairlead.simulate.heap import Heap
-from fairlead.simulate.network import Link
+from fairlead.simulate.network import Link, PeerLink
 from fairlead.simulate.node import Node
 from fairlead.simulate.settings import Settings
+from fairlead.simulate.transfer import Transfer
 from fairlead.workload.percentiles import Histogram
 
 
 class World:
     """What all machines of a run share."""
 
-    __slots__ = ("config", "gaps", "heap", "lengths", "seed", "settings", "single_steps")
+    __slots__ = (
+        "config",
+        "gaps",
+        "heap",
+        "lengths",
+        "machines",
+        "pauses",
+        "seed",
+        "settings",
+        "single_steps",
+    )
 
     def __init__(
         self,
@@ -40,6 +51,9 @@ class World:
         self.lengths = lengths
         self.gaps = gaps
         self.single_steps = single_steps
+        self.machines: dict[InstanceId, Machine] = {}
+        self.pauses = Histogram()
+        """How long streams stood still for a hand-off."""
 
 
 class Machine:
@@ -61,6 +75,9 @@ class Machine:
         self.to_fleet = self._link(f"{self.name} to fleet")
         self.to_instance = self._link(f"fleet to {self.name}")
         self.node = self._start()
+        peers_rng = Random(f"{world.seed} link {self.name} to peers")
+        bytes_per_s = self.spec.handoff_bytes_per_s
+        self.to_peers = PeerLink(world.heap, world.settings, peers_rng, bytes_per_s)
 
     @property
     def alive(self) -> bool:
@@ -86,8 +103,20 @@ class Machine:
         """Seconds for which it has been up so far."""
         return self._world.heap.now
 
+    @property
+    def hears_peers(self) -> bool:
+        """Whether it listens to other instances now."""
+        return True
+
     def report(self) -> None:
         self.node.report()
+
+    def hand_off(self, order: Handoff) -> None:
+        """A message of the fleet: a sequence is to move. A second one of the same is not heard."""
+        if order.request not in self.node.transfers:
+            transfer = Transfer(self._world, self, order)
+            self.node.transfers[order.request] = transfer
+            transfer.begin()
 
     def _link(self, name: str) -> Link:
         world = self._world
@@ -112,13 +141,15 @@ class Machine:
         policy: Batching = world.config.policy.build("batching", world.seed, self.name)
         if policy.oracle is not None:
             policy.oracle.lengths = world.lengths
-        spec = simulated_spec(self.pool, self.name, policy.urgent_first)
+        spec = simulated_spec(self.pool, self.name, policy.urgent_first, world.settings)
         if incarnation:
             spec = replace(spec, incarnation=incarnation)
         return Instance(spec, policy, latency.from_coefficients(spec.latency))
 
 
-def simulated_spec(pool: PoolConfig, name: InstanceId, urgent_first: bool) -> InstanceSpec:
+def simulated_spec(
+    pool: PoolConfig, name: InstanceId, urgent_first: bool, settings: Settings
+) -> InstanceSpec:
     """What an instance of the pool would say of itself."""
     if pool.hardware == "auto":
         raise ConfigError(
@@ -134,7 +165,10 @@ def simulated_spec(pool: PoolConfig, name: InstanceId, urgent_first: bool) -> In
         max_sequences=pool.max_sequences,
         max_waiting=pool.max_waiting,
         max_context=pool.max_context or profile.max_context,
+        role=Role(pool.role),
         urgent_first=urgent_first,
+        kv_bytes_per_token=profile.kv_bytes_per_token,
+        handoff_bytes_per_s=settings.handoff_bytes_per_s,
         latency=profile.coefficients,
         hardware=pool.hardware,
     )

@@ -27,3 +27,24 @@ class Link:
             at_s = self._last_s
         self._last_s = at_s
         self._heap.at(at_s, MESSAGE, call, message)
+
+
+class PeerLink(Link):
+    """What an instance sends to other instances: all of it through one port, one after another."""
+
+    def __init__(self, heap: Heap, settings: Settings, rng: Random, bytes_per_s: float) -> None:
+        super().__init__(heap, settings, rng)
+        self._bytes_per_s = bytes_per_s
+        self._free_s = 0.0
+        """When the port has sent all that it was given."""
+
+    def carry(self, call: Callable[[Any], None], message: Any, n_bytes: float) -> None:
+        """As `send`, for something large."""
+        self._free_s = max(self._free_s, self._heap.now) + n_bytes / self._bytes_per_s
+        at_s = self._free_s + self._delay_s + self._jitter_s * self._random()
+        self._last_s = max(self._last_s, at_s)
+        self._heap.at(self._last_s, MESSAGE, call, message)
+
+    def busy_s(self) -> float:
+        """How long what was given to it will take from now."""
+        return max(self._free_s - self._heap.now, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush, heapreplace
+from typing import Any
 
 from fairlead.instance import Instance, Sequence
 from fairlead.model import (
@@ -59,11 +60,46 @@ class Node:
         Some sit out iterations; then their time is set anew when it has come."""
         self._timed: dict[Sequence, None] = {}
         """Those in the heap."""
+        self.transfers: dict[RequestId, Any] = {}
+        """Hand-offs from here that are under way."""
+        self._between: list[Callable[[], None]] = []
+        """To be called as soon as no step is under way."""
+        self._pauses = False
+        """They are called now; the next step begins after them."""
 
     @property
     def idles(self) -> bool:
         """True where it has work, and yet nothing is under way."""
-        return self._step is None and bool(self.instance.sequences)
+        planner = self.instance.planner
+        held_up = planner.frozen or planner.incoming  # By a hand-off, until that is over.
+        return self._step is None and bool(self.instance.sequences) and not held_up
+
+    def between_steps(self, call: Callable[[], None]) -> None:
+        """At the end of the iteration under way, or now."""
+        if self._step is None:
+            call()
+            return
+        self._between.append(call)
+        if self._n > 1:
+            self._interrupt()
+
+    def tell_all(self) -> None:
+        """Every token that was made."""
+        rest = self.instance.tell()
+        if rest is not None:
+            self._tell([rest])
+
+    def tell(self, frame: list[Event]) -> None:
+        self._tell(frame)
+
+    def go_on(self) -> None:
+        """Something changed from outside."""
+        if self._pauses:
+            return
+        if self._step is None:
+            self._begin()
+        elif self._n > 1:
+            self._interrupt()
 
     def receive(self, action: Dispatch | Cancel) -> None:
         """A message of the fleet."""
@@ -115,10 +151,16 @@ class Node:
             if sequence.decoding is None:
                 self._forget()  # It waits, or is gone; if it runs again it is timed again.
                 continue
-            left = self._lengths[sequence.id] - sequence.n_produced
+            left = self._left(sequence)
             if done + left <= at:
                 return left
             heapreplace(ends, (done + left, queued, sequence))
+
+    def _left(self, sequence: Sequence) -> int:
+        """Tokens it has still to say. One whose request has ended elsewhere, and which nobody has
+        stopped yet, says as many as it may."""
+        length = self._lengths.get(sequence.id, sequence.max_tokens)
+        return max(length - sequence.n_produced, 1)
 
     def _forget(self) -> None:
         del self._timed[heappop(self._ends)[2]]
@@ -149,7 +191,17 @@ class Node:
             frame.append(rest)
         if frame:
             self._tell(frame)
+        if self._between:
+            self._pause()
         self._begin()
+
+    def _pause(self) -> None:
+        """No step is under way: what waited for this is done."""
+        self._step, self._pauses = None, True
+        calls, self._between = self._between, []
+        for call in calls:
+            call()
+        self._pauses = False
 
     def _stopped(self, step: Step, n: int) -> Mapping[RequestId, FinishReason]:
         """Who says the last token in this step."""
@@ -159,7 +211,7 @@ class Node:
             sequence = sequences.get(row.request)
             if sequence is None:
                 continue
-            left = self._lengths[row.request] - sequence.n_produced
+            left = self._left(sequence)
             if row.samples and left <= 1:
                 stopped[row.request] = FinishReason.STOP
             elif sequence not in self._timed:
@@ -170,7 +222,7 @@ class Node:
             if not sequence.admitted:
                 self._forget()
                 continue
-            left = self._lengths[sequence.id] - sequence.n_produced
+            left = self._left(sequence)
             if sequence.decoding is not None and left <= n:
                 stopped[sequence.id] = FinishReason.STOP
                 self._forget()

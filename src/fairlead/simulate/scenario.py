@@ -113,6 +113,7 @@ def draw(seed: int) -> Scenario:
     sessions = traffic.sessions(faulty_s)
     fleet = _fleet(stream("fleet"), models, traffic)
     fleet["policy"] = _policy(seed)
+    _hand_offs(stream("handoffs"), fleet)
     names = [f"{pool['name']}-{i}" for pool in fleet["pool"] for i in range(pool["instances"])]
     return Scenario(
         seed,
@@ -253,6 +254,20 @@ def _policy(seed: int) -> dict[str, Any]:
         if budgets and rng.random() < 0.5:
             policy["params"][family] = {budgets[0]: rng.choice([1, 3, 16, 64])}
     return policy
+
+
+def _hand_offs(rng: Random, fleet: dict[str, Any]) -> None:
+    """Half of the worlds move requests about; in some, prompts are computed apart."""
+    if rng.random() < 0.5:
+        fleet["policy"]["rescheduling"] = "random-moves"
+        params = {"period_s": 0.0, "moves": rng.choice([1, 3, 10])}
+        fleet["policy"]["params"]["rescheduling"] = params
+    fleet["simulation"]["handoff_bytes_per_s"] = rng.choice([1e6, 1e8, 1e10])
+    if rng.random() < 0.3:
+        for pool in list(fleet["pool"]):
+            twin = {**pool, "name": f"{pool['name']}d", "role": "decode"}
+            pool["role"] = rng.choice(["prefill", "prefill", "mixed"])
+            fleet["pool"].append(twin)
 
 
 def _inline(table: Mapping[str, Any]) -> str:

@@ -28,12 +28,14 @@ class Settings:
     """From a token's delivery to its client's reading it."""
     start_up_s: float = 30.0
     """How long a lost instance takes to be up again: process, weights, memory."""
+    handoff_bytes_per_s: float = 12.5e9
+    """What an instance sends to others in a second: 100 Gbit/s."""
     max_tokens: int = 4096
     """Output tokens that a request allows itself where the trace does not say: schedulers may look
     at this, and not at the true length. 0 sends the true length, as `fairlead replay` does."""
 
     def __post_init__(self) -> None:
-        for name in ("report_s", "tick_s"):
+        for name in ("report_s", "tick_s", "handoff_bytes_per_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name):g}")
         for name in self.__slots__:

@@ -13,6 +13,7 @@ from fairlead.model import (
     Deliver,
     Dispatch,
     Event,
+    Handoff,
     InstanceId,
     InstanceUp,
     Reject,
@@ -66,6 +67,7 @@ class Simulator:
             Deliver: self.clients.deliver,
             Dispatch: self._send,
             Cancel: self._send,
+            Handoff: self._hand_off,
             Complete: self.clients.complete,
             Reject: self.clients.reject,
         }
@@ -78,6 +80,7 @@ class Simulator:
             self.gaps,
             single_steps,
         )
+        self._world.machines = self.machines
         for pool in config.pools:
             for i in range(pool.instances):
                 self._start(self._machine(pool, i))
@@ -176,6 +179,13 @@ class Simulator:
             observe(event, actions, now)
         for action in actions:
             self._carry_out[type(action)](action)
+
+    def _hand_off(self, action: Handoff) -> None:
+        machine = self.machines[action.instance]
+        machine.to_instance.send(machine.hand_off, action)
+        target = self.machines[action.target]
+        if target.resting:
+            self._wake(target)
 
     def _send(self, action: Dispatch | Cancel) -> None:
         machine = self.machines[action.instance]

@@ -58,7 +58,7 @@ class Watch:
             elif isinstance(action, Dispatch):
                 _check_resumed(action)
             elif isinstance(action, Complete) and action.outcome is Outcome.FINISHED:
-                _check_length(simulator, action.request)
+                _check_length(simulator, action.request, actions)
             elif isinstance(action, Complete | Reject) and action.why in NOWHERE:
                 _check_fits_nowhere(simulator, action.request)
         if isinstance(event, Refused) and event.why is RefuseWhy.QUEUE_FULL:
@@ -82,7 +82,7 @@ class Watch:
             waiting = [t for t in fleet.requests.values() if t.instance is None]
             for shadow in [shadow for shadow in fleet.instances.values() if shadow.has_room]:
                 for tracked in waiting:
-                    may = tracked.request.model == shadow.spec.model
+                    may = fleet.may_begin(tracked.request.model, shadow)
                     assert not may or shadow.id in tracked.too_long_for, (
                         f"7: {shadow.id} has room, and {tracked.request.id} waits for one"
                     )
@@ -138,7 +138,10 @@ def _check_fits_nowhere(simulator: Simulator, id: RequestId) -> None:
         assert spec.model != request.model or not fits, f"7: {id} would fit into {spec.id}"
 
 
-def _check_length(simulator: Simulator, id: RequestId) -> None:
+def _check_length(simulator: Simulator, id: RequestId, actions: Sequence[Action]) -> None:
     life = simulator.clients.open[id]
+    # What is delivered together with the last word is not counted yet.
+    rows = [row for a in actions if isinstance(a, Deliver) for row in a.rows if row.request == id]
+    n_tokens = life.output_tokens + sum(len(row.token_ids) for row in rows)
     true = min(life.row.output_tokens, life.request.max_tokens)
-    assert life.output_tokens == true, f"5: {id} ended with {life.output_tokens} tokens of {true}"
+    assert n_tokens == true, f"5: {id} ended with {n_tokens} tokens of {true}"

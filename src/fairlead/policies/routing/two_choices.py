@@ -12,6 +12,7 @@ from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
+from fairlead.policies.routing.parts import draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +35,5 @@ class TwoChoices:
         self, request: RequestView, candidates: Sequence[InstanceView], now: float
     ) -> list[InstanceView]:
         """Order the drawn candidates, best first; equal predictions fall back to the id."""
-        drawn = self._rng.sample(list(candidates), min(self._params.choices, len(candidates)))
+        drawn = draw(candidates, self._params.choices, self._rng)
         return sorted(drawn, key=lambda view: (view.predicted_ttft_s(request), view.id))
