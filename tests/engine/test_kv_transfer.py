@@ -41,6 +41,26 @@ def test_an_image_survives_its_bytes(start: Callable[..., Any]) -> None:
     assert KvImage.from_bytes(image.to_bytes()) == image
 
 
+def test_pieces_hold_what_the_whole_holds(start: Callable[..., Any]) -> None:
+    driver, target = start("llama"), start("llama")
+    sequence = driver.add("r", range(2, 23))
+    driver.step({sequence: 21})
+    whole = driver.engine.export_kv(sequence.blocks, 21)
+    for first, end in ((13, 21), (0, 7), (7, 13)):
+        piece = driver.engine.export_kv(sequence.blocks, end - first, first)
+        target.engine.import_image(piece.to_bytes(), [5, 90])
+    assert target.engine.export_kv([5, 90], 21) == whole
+
+
+def test_a_piece_beyond_the_blocks_is_refused(start: Callable[..., Any]) -> None:
+    driver = start("llama")
+    sequence = driver.add("r", range(2, 23))
+    driver.step({sequence: 21})
+    piece = driver.engine.export_kv(sequence.blocks, 5, 16)
+    with pytest.raises(ProtocolError, match="tokens up to 21, for 1 blocks"):
+        driver.engine.import_kv(piece, [3])
+
+
 def test_import_touches_only_its_slots(start: Callable[..., Any]) -> None:
     image = exported(start("llama"))
     target = start("llama")
@@ -55,7 +75,7 @@ def test_import_touches_only_its_slots(start: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"version": 2}, "another version: 2, expected 1"),
+        ({"version": 1}, "another version: 1, expected 2"),
         ({"fingerprint": "x"}, "another fingerprint: 'x'"),
         ({"dtype": "bfloat16"}, "another dtype"),
         ({"layers": 4}, "another layers"),

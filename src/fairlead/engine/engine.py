@@ -61,9 +61,9 @@ class Engine:
         return self._sampler.sample(logits, batch.sampling)
 
     @torch.inference_mode()
-    def export_kv(self, blocks: Sequence[int], n_tokens: int) -> KvImage:
-        """A copy of the KV of a sequence's first `n_tokens`, which lie in `blocks`."""
-        return export_image(self._pool, self.fingerprint, blocks, n_tokens)
+    def export_kv(self, blocks: Sequence[int], n_tokens: int, start: int = 0) -> KvImage:
+        """A copy of the KV of a sequence's `n_tokens` from `start` on, which lie in `blocks`."""
+        return export_image(self._pool, self.fingerprint, blocks, n_tokens, start)
 
     @torch.inference_mode()
     def import_kv(self, image: KvImage, blocks: Sequence[int]) -> None:
@@ -72,6 +72,10 @@ class Engine:
         Raises `ProtocolError`, and changes nothing, where it is of another model or dtype.
         """
         import_image(self._pool, self.fingerprint, image, blocks)
+
+    def import_image(self, image: bytes, blocks: Sequence[int]) -> None:
+        """The same, from its bytes. Raises `ProtocolError` on anything that is not an image."""
+        self.import_kv(KvImage.from_bytes(image), blocks)
 
     def forget(self, request_id: RequestId) -> None:
         """A request left: drops what was kept to sample it faster. Unknown ones are fine."""

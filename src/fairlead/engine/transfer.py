@@ -12,7 +12,7 @@ from torch import Tensor
 from fairlead.engine.pool import KvPool
 from fairlead.model import ProtocolError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAGIC = b"FLKV"
 _PREFIX = struct.Struct(">4sI")
 """Magic, and the length of the header that follows as JSON; then the KV."""
@@ -29,10 +29,12 @@ class KvHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: int
     head_dim: int
     n_tokens: int
+    start: int = 0
+    """Position of the first of them in its sequence."""
 
 
 class KvImage(msgspec.Struct, frozen=True):
-    """The KV of the first tokens of one sequence, and of nothing else.
+    """The KV of some tokens of one sequence, and of nothing else.
 
     Tokens are stored one by one, not in blocks: so it does not depend on either side's block
     size, and what else lies in a half-filled block stays home.
@@ -59,33 +61,39 @@ class KvImage(msgspec.Struct, frozen=True):
         return cls(header, payload[end:])
 
 
-def export_image(pool: KvPool, fingerprint: str, blocks: Sequence[int], n_tokens: int) -> KvImage:
-    assert 0 < n_tokens <= len(blocks) * pool.block_tokens, f"{n_tokens} tokens in {len(blocks)}"
-    slots = _slots(pool, blocks, n_tokens)
+def export_image(
+    pool: KvPool, fingerprint: str, blocks: Sequence[int], n_tokens: int, start: int = 0
+) -> KvImage:
+    end = start + n_tokens
+    assert n_tokens > 0, "nothing to export"
+    assert 0 < end <= len(blocks) * pool.block_tokens, f"{end} tokens in {len(blocks)} blocks"
+    slots = _slots(pool, blocks, start, end)
     kv = torch.stack([rows[slots] for rows in pool.token_rows]).cpu()
     data = kv.view(torch.uint8).numpy().tobytes()
-    return KvImage(_header(pool, fingerprint, n_tokens), data)
+    return KvImage(_header(pool, fingerprint, n_tokens, start), data)
 
 
 def import_image(pool: KvPool, fingerprint: str, image: KvImage, blocks: Sequence[int]) -> None:
     """Raises `ProtocolError`, and changes nothing, where the image does not fit this engine."""
     header = image.header
-    _check(image, _header(pool, fingerprint, header.n_tokens))
-    assert header.n_tokens <= len(blocks) * pool.block_tokens, "blocks that do not hold the image"
+    _check(image, _header(pool, fingerprint, header.n_tokens, header.start))
+    end = header.start + header.n_tokens
+    if header.start < 0 or end > len(blocks) * pool.block_tokens:
+        raise ProtocolError(f"a KV image of tokens up to {end}, for {len(blocks)} blocks")
     kv = torch.frombuffer(bytearray(image.data), dtype=pool.shape.dtype).to(pool.device)
     size = (header.layers, 2 * header.n_tokens, header.heads, header.head_dim)
-    slots = _slots(pool, blocks, header.n_tokens)
+    slots = _slots(pool, blocks, header.start, end)
     for rows, layer_kv in zip(pool.token_rows, kv.view(size), strict=True):
         rows[slots] = layer_kv
 
 
-def _slots(pool: KvPool, blocks: Sequence[int], n_tokens: int) -> Tensor:
+def _slots(pool: KvPool, blocks: Sequence[int], start: int, end: int) -> Tensor:
     """Rows of K, then of V."""
-    slots = torch.tensor(pool.slots(blocks, 0, n_tokens), device=pool.device)
+    slots = torch.tensor(pool.slots(blocks, start, end), device=pool.device)
     return torch.cat([slots, slots + pool.n_slots])
 
 
-def _header(pool: KvPool, fingerprint: str, n_tokens: int) -> KvHeader:
+def _header(pool: KvPool, fingerprint: str, n_tokens: int, start: int) -> KvHeader:
     return KvHeader(
         version=FORMAT_VERSION,
         fingerprint=fingerprint,
@@ -94,6 +102,7 @@ def _header(pool: KvPool, fingerprint: str, n_tokens: int) -> KvHeader:
         heads=pool.shape.heads,
         head_dim=pool.shape.head_dim,
         n_tokens=n_tokens,
+        start=start,
     )
 
 

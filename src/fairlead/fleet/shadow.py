@@ -396,7 +396,8 @@ class Shadow:
         """Whether a sequence of this context could be handed off to here now."""
         seats = self._max_sequences - self.running - self.waiting
         return (
-            not self._draining
+            bool(self.spec.address)
+            and not self._draining
             and seats > 0
             and self.available_blocks * self.spec.block_tokens > context_tokens
         )

@@ -15,6 +15,7 @@ from fairlead.model import (
     Deliver,
     Dispatch,
     Event,
+    Handoff,
     InstanceId,
     Reject,
     Request,
@@ -40,6 +41,8 @@ class Outlet(Protocol):
 class Link(Protocol):
     """The way to one instance."""
 
+    @property
+    def address(self) -> str: ...
     def send(self, message: wire.Message) -> None: ...
 
 
@@ -65,6 +68,7 @@ class Driver:
             Complete: self._complete,
             Reject: self._reject,
             Cancel: self._cancel,
+            Handoff: self._hand_off,
         }
 
     def open(self, request: Request, outlet: Outlet) -> None:
@@ -101,6 +105,12 @@ class Driver:
     def _cancel(self, action: Cancel) -> None:
         if link := self.links.get(action.instance):
             link.send(wire.Abort(action.request, action.attempt))
+
+    def _hand_off(self, action: Handoff) -> None:
+        source, target = self.links.get(action.instance), self.links.get(action.target)
+        if source is not None and target is not None:
+            ids = (action.request, action.attempt, action.to_attempt)
+            source.send(wire.Move(*ids, target.address))
 
     def _deliver(self, action: Deliver) -> None:
         outlets = self.outlets

@@ -17,6 +17,7 @@ from fairlead.gateway.served import ServedModel
 from fairlead.model import (
     FairleadError,
     Finished,
+    HandedOff,
     InstanceDown,
     InstanceId,
     InstanceSpec,
@@ -213,6 +214,11 @@ class WorkerLink(asyncio.Protocol):
         except ProtocolError as error:
             self.refuse(str(error))
 
+    @property
+    def address(self) -> str:
+        """Where other workers bring sequences to; empty where it takes none."""
+        return self.spec.address if self.spec is not None else ""
+
     def send(self, message: wire.Message) -> None:
         if self._transport is None:
             return
@@ -230,6 +236,7 @@ class WorkerLink(asyncio.Protocol):
             wire.Frame: self._frame,
             wire.Heartbeat: self._heartbeat,
             wire.Rejected: self._rejected,
+            wire.Moved: self._moved,
             wire.Goodbye: self._goodbye,
         }
         self.send(wire.Welcome(spec.id, self._driver.clock(), self._hub.config.heartbeat_s))
@@ -276,6 +283,10 @@ class WorkerLink(asyncio.Protocol):
 
     def _rejected(self, message: wire.Rejected) -> None:
         self._driver.handle(Refused(self._name, message.request, message.attempt, message.why))
+
+    def _moved(self, message: wire.Moved) -> None:
+        event = HandedOff(self._name, message.request, message.attempt, message.done)
+        self._driver.handle(event)
 
     def _goodbye(self, message: wire.Goodbye) -> None:
         self.hang_up(f"it said goodbye: {message.why}")

@@ -22,8 +22,11 @@ from fairlead.model import Handoff, Request
 LAST_STAGE_TOKENS = 64
 """So few uncopied tokens go while the sequence pauses. At 16 tokens a block the four blocks of a
 long pause; Llumnix takes 16 blocks over a faster link."""
-MAX_STAGES = 8
-"""After so many copies the rest goes in the last stage, however much it is."""
+MAX_PASSES = 8
+"""A sequence that has grown past the last stage after so many passes is made faster than it can be
+copied, and stays."""
+COPY_BYTES = 16 << 20
+"""Copied at once: so much memory is held for it, and no step waits for longer than this takes."""
 
 
 class Reserve(NamedTuple):
@@ -70,7 +73,9 @@ class Outgoing:
         self._copied = 0
         self._copying = 0
         """Where the copy under way ends."""
-        self._stages = 0
+        self._passes = 0
+        self._pass_end = 0
+        """What was computed when this pass over the KV began."""
         self._is_frozen = False
 
     @property
@@ -135,8 +140,13 @@ class Outgoing:
         if sequence is None or not self._runs:
             return None
         left = sequence.n_computed - self._copied
-        if left <= LAST_STAGE_TOKENS or self._stages >= MAX_STAGES:
+        if left <= LAST_STAGE_TOKENS:
             return Freeze()
-        self._stages += 1
-        self._copying = sequence.n_computed
+        if self._copied >= self._pass_end:
+            self._passes += 1
+            self._pass_end = sequence.n_computed
+        if self._passes > MAX_PASSES:
+            return None
+        piece = max(COPY_BYTES // max(self._instance.spec.kv_bytes_per_token, 1), 1)
+        self._copying = min(self._copied + piece, self._pass_end)
         return Copy(sequence.request, self.order.to_attempt, self._copied, self._copying)

@@ -166,6 +166,7 @@ def simulated_spec(
         max_waiting=pool.max_waiting,
         max_context=pool.max_context or profile.max_context,
         role=Role(pool.role),
+        address=name,
         urgent_first=urgent_first,
         kv_bytes_per_token=profile.kv_bytes_per_token,
         handoff_bytes_per_s=settings.handoff_bytes_per_s,

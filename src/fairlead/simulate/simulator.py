@@ -96,6 +96,8 @@ class Simulator:
         busy_s = sum(machine.busy_s for machine in machines)
         return {
             "preemptions": sum(machine.preemptions for machine in machines),
+            "handoffs": self._world.pauses.n,
+            "handoff_downtime_s": self._world.pauses.percentiles(),
             "instances": InstanceFigures(
                 n_max=len(machines),
                 hours=up_s / 3600,

@@ -42,6 +42,21 @@ class Embedded:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.engine.run, rows, sequences)
 
+    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
+        engine, held = self.engine, list(blocks)
+        return await self._between_steps(
+            lambda: engine.export_kv(held, end - start, start).to_bytes()
+        )
+
+    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
+        held = list(blocks)
+        await self._between_steps(lambda: self.engine.import_image(image, held))
+
+    async def _between_steps(self, work: Callable[[], T]) -> T:
+        # The engine's thread does one thing after the other: what is asked for later, such as a
+        # step of whoever gets these blocks next, sees them as they are then.
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     def forget(self, request_id: RequestId) -> None:
         self.engine.forget(request_id)
 

@@ -73,7 +73,11 @@ class Emulated:
         passages: Passages,
         eos_token_id: int | None,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        copy_s_per_token: float = 0.0,
     ) -> None:
+        """`copy_s_per_token` is what a hand-off takes for each token of KV."""
+        self._copy_s_per_token = copy_s_per_token
         self._passages = passages
         self._eos_token_id = eos_token_id
         self._monotonic = monotonic
@@ -91,6 +95,13 @@ class Emulated:
         # Also where the end is past already: whoever waits for the event loop gets a turn.
         await asyncio.sleep(max(self._due_s - self._monotonic(), 0.0))
         return output
+
+    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
+        await asyncio.sleep((end - start) * self._copy_s_per_token)
+        return b""
+
+    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
+        """There is no KV: the tokens follow from seed and position."""
 
     def forget(self, request_id: RequestId) -> None:
         self._speeches.pop(request_id, None)

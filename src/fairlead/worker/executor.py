@@ -51,6 +51,15 @@ class Executor(Protocol):
         """Computes the rows; `predicted_s` is what the instance's latency model expects of it."""
         ...
 
+    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
+        """The KV of a sequence's tokens `start` to `end`, which lie in `blocks`. Between steps."""
+        ...
+
+    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
+        """Puts exported KV into a sequence's blocks. Between steps. Raises `ProtocolError` where
+        it does not fit."""
+        ...
+
     def forget(self, request_id: RequestId) -> None:
         """The sequence has left; what was kept for it can go. Unknown ids are fine."""
         ...

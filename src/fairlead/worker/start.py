@@ -27,6 +27,9 @@ from fairlead.worker.streams import Streams
 from fairlead.worker.words import Vocabulary, tokenizer_for
 from fairlead.worker.worker import Worker
 
+HANDOFF_BYTES_PER_S = 12.5e9
+"""Between emulated instances: 100 Gbit/s, as in simulations."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
@@ -109,7 +112,11 @@ def _spec(settings: WorkerSettings, engine: _Engine, urgent_first: bool) -> Inst
 def _emulated(settings: WorkerSettings, vocabulary: Vocabulary) -> _Engine:
     profile = load_profile(settings.hardware)
     return _Engine(
-        Emulated(vocabulary.passage, vocabulary.eos_token_id),
+        Emulated(
+            vocabulary.passage,
+            vocabulary.eos_token_id,
+            copy_s_per_token=profile.kv_bytes_per_token / HANDOFF_BYTES_PER_S / settings.speed,
+        ),
         _profile_blocks(settings, profile),
         profile.max_context,
         vocabulary.size,

@@ -1,9 +1,10 @@
 """The protocol between a gateway and its workers: what is said, and how it is framed.
 
 A worker dials the gateway and says `Hello`; the gateway answers `Welcome`, or `Goodbye` with the
-reason and hangs up. From then on the gateway sends `Submit`, `Abort`, `Drain` and `Ping`; the
+reason and hangs up. From then on the gateway sends `Submit`, `Abort`, `Move`, `Drain`, `Ping`; the
 worker sends one `Frame` per engine step, a `Heartbeat` with its report at least every
-`Welcome.heartbeat_s`, `Rejected` where it cannot take a request, and `Goodbye` when it leaves.
+`Welcome.heartbeat_s`, `Rejected` where it cannot take a request, `Moved` when a hand-off has ended,
+and `Goodbye` when it leaves.
 
 On the socket a message is four bytes of length (big-endian) and that many bytes of MessagePack:
 an array whose first item is the tag.
@@ -25,7 +26,7 @@ from fairlead.model import (
     RequestId,
 )
 
-VERSION = 1
+VERSION = 2
 """Raised with every incompatible change; both ends must agree."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A prompt of a million tokens takes 5 MB; anything near this bound is garbage."""
@@ -67,6 +68,16 @@ class Submit(Message, frozen=True):
 class Abort(Message, frozen=True):
     request: RequestId
     attempt: int
+
+
+class Move(Message, frozen=True):
+    """Hand a sequence off to another worker: see `worker/handoff.py`."""
+
+    request: RequestId
+    attempt: int
+    to_attempt: int
+    target: str
+    """HOST:PORT where that worker takes sequences."""
 
 
 class Drain(Message, frozen=True):
@@ -115,6 +126,15 @@ class Rejected(Message, frozen=True):
     why: RefuseWhy
 
 
+class Moved(Message, frozen=True):
+    """A hand-off has ended."""
+
+    request: RequestId
+    attempt: int
+    """As it was called here."""
+    done: bool
+
+
 class Heartbeat(Message, frozen=True):
     report: Report
 
@@ -123,8 +143,8 @@ class Goodbye(Message, frozen=True):
     why: str
 
 
-ToWorker = Welcome | Submit | Abort | Drain | Ping | Goodbye
-ToGateway = Hello | Frame | Heartbeat | Rejected | Goodbye
+ToWorker = Welcome | Submit | Abort | Move | Drain | Ping | Goodbye
+ToGateway = Hello | Frame | Heartbeat | Rejected | Moved | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _from_gateway: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

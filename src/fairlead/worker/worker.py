@@ -8,8 +8,10 @@ obeyed within a step.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,6 +27,7 @@ from fairlead.model import (
 )
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor, Output
+from fairlead.worker.handoff import Receiver, Sender
 from fairlead.worker.link import Address, Link
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
@@ -35,6 +38,8 @@ from fairlead.worker.wire import (
     Frame,
     Heartbeat,
     Hello,
+    Move,
+    Moved,
     Ping,
     Rejected,
     Submit,
@@ -45,6 +50,9 @@ from fairlead.worker.wire import (
 SOONEST_REPORT_S = 0.05
 """A change such as a finish is reported at once, unless a report went out this recently: the
 fleet's shadow bridges that much, and a report of hundreds of sequences is not free."""
+
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -71,7 +79,14 @@ class Worker:
         self._n_vocabulary = n_vocabulary
         self._clock = clock or GatewayClock()
         self._tell = tell
+        self._gateway = gateway
         self._link = Link(gateway, self, tell)
+        self._peers = Receiver(self)
+        self._address = ""
+        """Where other workers bring sequences to."""
+        self._moves: set[asyncio.Task[None]] = set()
+        self._between: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        """Calls that no step may be under way for."""
         self._later: deque[Submit | Abort] = deque()
         """What the running step must not see; obeyed in order when it is committed."""
         self._stepping = False
@@ -88,6 +103,7 @@ class Worker:
     async def run(self) -> str | None:
         """Serves until drained, and returns None, or until the gateway says goodbye, and returns
         its reason. Raises `FairleadError` where the gateway would not have us."""
+        self._address = await self._peers.start(self._gateway)
         try:
             async with asyncio.TaskGroup() as tasks:
                 linked = tasks.create_task(self._keep_linked())
@@ -97,6 +113,9 @@ class Worker:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
+            self._peers.stop()
+            for move in self._moves:
+                move.cancel()
             self._executor.close()
             if self._step_log is not None:
                 self._step_log.close()
@@ -114,6 +133,7 @@ class Worker:
     async def _serve(self) -> None:
         while True:
             self._obey_later()
+            self._call_between()
             if self._is_over():
                 return
             step = self._instance.plan(self._clock.now_s()) if self._link.ready else None
@@ -164,7 +184,8 @@ class Worker:
 
     def hello(self) -> Hello:
         held = [(s.id, s.attempt) for s in self._instance.sequences.values()]
-        return Hello(VERSION, self._token, self._instance.spec, fairlead.__version__, held)
+        spec = dataclasses.replace(self._instance.spec, address=self._address)
+        return Hello(VERSION, self._token, spec, fairlead.__version__, held)
 
     def welcomed(self, welcome: Welcome) -> None:
         """What is still inside from before belongs to nobody: the fleet has sent it elsewhere."""
@@ -172,14 +193,16 @@ class Worker:
         self._heartbeat_s = welcome.heartbeat_s
         self._tell(f"joined {self._link.address} as {welcome.instance}")
         self._later.clear()
-        for sequence in list(self._instance.sequences.values()):
-            self._obey(Abort(sequence.id, sequence.attempt))
+        for request_id, attempt in list(self._instance.attempts.items()):
+            self._obey(Abort(request_id, attempt))
         self._send_report(whole_cache=True)
 
     def received(self, message: ToWorker) -> None:
         match message:
             case Submit() | Abort():
                 self._obey(message)
+            case Move():
+                self._start_move(message)
             case Drain():
                 self.drain()
             case Ping(gateway_time_s):
@@ -245,6 +268,61 @@ class Worker:
             self._streams.close(request_id)
             self._executor.forget(request_id)
             self._report_soon()
+
+    # ---------------------------------------------------------------- hand-offs
+
+    @property
+    def instance(self) -> Instance:
+        return self._instance
+
+    @property
+    def executor(self) -> Executor:
+        return self._executor
+
+    @property
+    def clock(self) -> GatewayClock:
+        return self._clock
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def takes_in(self) -> bool:
+        return self._link.connected and not self._draining
+
+    async def between_steps(self, call: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._between.append((call, future))
+        self._wake.set()
+        return await future
+
+    def _call_between(self) -> None:
+        while self._between:
+            call, future = self._between.popleft()
+            result = call()
+            if not future.done():
+                future.set_result(result)
+
+    def came(self, request: Request, produced: list[int]) -> None:
+        self._streams.open(request, produced)
+        self._report_soon()
+
+    def left(self, request: RequestId) -> None:
+        self._streams.close(request)
+        self._executor.forget(request)
+        self._report_soon()
+
+    def _start_move(self, message: Move) -> None:
+        task = asyncio.get_running_loop().create_task(self._move(message))
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    async def _move(self, message: Move) -> None:
+        epoch = self._link.epoch
+        done = await Sender(self, message).run()
+        if epoch == self._link.epoch:
+            self._link.send(Moved(message.request, message.attempt, done))
 
     # ---------------------------------------------------------------- what the gateway is told
 

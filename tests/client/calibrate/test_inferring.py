@@ -20,7 +20,7 @@ def test_streams_side_by_side_tell_the_step_and_its_context() -> None:
     point = decode_point([a_stream(100, 0.1), a_stream(300, 0.2)])
     assert point is not None
     shape, seconds = point
-    assert seconds == pytest.approx(STEP_S)
+    assert seconds == pytest.approx(STEP_S, rel=0.03)
     assert shape.decodes == shape.sampled == 2
     # On average the first has brought 22 tokens in this time, and the second 12.
     assert shape.decode_context == pytest.approx(100 + 22 + 300 + 12, abs=2)

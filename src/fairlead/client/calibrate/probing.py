@@ -45,8 +45,13 @@ class Heard:
         return self.first_s - self.sent_s
 
     @property
+    def times_s(self) -> list[float]:
+        """When something came."""
+        return list(accumulate(self.gaps_s, initial=self.first_s))
+
+    @property
     def last_s(self) -> float:
-        return self.first_s + sum(self.gaps_s)
+        return self.times_s[-1]
 
     @property
     def tpot_s(self) -> float:
@@ -55,7 +60,7 @@ class Heard:
 
     def tokens_by(self, moment_s: float) -> float:
         """How many had come by then; where several came at once, they count evenly."""
-        came = sum(at_s <= moment_s for at_s in accumulate(self.gaps_s, initial=self.first_s))
+        came = sum(at_s <= moment_s for at_s in self.times_s)
         return came * self.n_tokens / (len(self.gaps_s) + 1)
 
 

@@ -66,8 +66,9 @@ class Wave:
     def within(self, tokens: int) -> Wave:
         """The same, thinner where it is too much: both sides shrink alike. What is left is one
         token of each at least."""
-        wave, excess = self, self.tokens / max(tokens, 1)
-        while excess > 1.0 and wave.tokens > wave._least:
+        wave = self
+        while wave.tokens > max(tokens, wave._least):
+            excess = max(wave.tokens / max(tokens, 1), 1.1)
             shrink = math.sqrt(excess)
             wave = replace(
                 wave,
@@ -76,7 +77,6 @@ class Wave:
                 chunk=max(int(wave.chunk / excess), 1),
                 cached=int(wave.cached / excess) // _ALIGNED * _ALIGNED,
             )
-            excess = max(wave.tokens / max(tokens, 1), 1.1)
         return wave
 
     @property

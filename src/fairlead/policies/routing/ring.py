@@ -26,37 +26,44 @@ class Ring:
         self._n_points = n_points
         self._points: list[tuple[int, InstanceId]] = []
         self._known: dict[InstanceId, None] = {}
+        self._candidates: Sequence[InstanceView] = ()
+        self._present: dict[InstanceId, InstanceView] = {}
+        """Those candidates, by name."""
 
     def clockwise(
         self, key: bytes, candidates: Sequence[InstanceView], ring: bytes = b""
     ) -> Iterator[InstanceView]:
         """Each candidate once, from the key's own point on. Another name of the `ring` puts the
         same key somewhere else."""
-        present = {view.id: view for view in candidates}
-        self._admit(present)
-        start = bisect_right(self._points, (_point(key, ring),))
-        for i in range(start - len(self._points), start):
-            view = present.pop(self._points[i][1], None)
-            if view is not None:
-                yield view
-            if not present:
-                return
+        if candidates != self._candidates:  # Mostly the same ones as last time.
+            self._show(candidates)
+        present, points = self._present, self._points
+        passed: dict[InstanceId, None] = {}
+        start = bisect_right(points, (_point(key, ring),))
+        for i in range(start - len(points), start):
+            id = points[i][1]
+            if id in present and id not in passed:
+                passed[id] = None
+                yield present[id]
+                if len(passed) == len(present):
+                    return
 
-    def _admit(self, present: dict[InstanceId, InstanceView]) -> None:
+    def _show(self, candidates: Sequence[InstanceView]) -> None:
         """Gives newcomers their places."""
-        if present.keys() <= self._known.keys():
-            return
-        if len(self._known) > OUTGROWN * (len(present) + SOME):
-            self._points.clear()
-            self._known.clear()
-        for id in present:
-            if id not in self._known:
-                self._known[id] = None
-                name = id.encode()
-                self._points += [
-                    (_point(name, i.to_bytes(4, "big")), id) for i in range(self._n_points)
-                ]
-        self._points.sort()
+        self._candidates = list(candidates)
+        self._present = {view.id: view for view in candidates}
+        newcomers = [id for id in self._present if id not in self._known]
+        if newcomers and len(self._known) > OUTGROWN * (len(self._present) + SOME):
+            self._points, self._known = [], {}
+            newcomers = list(self._present)
+        if newcomers:
+            self._known.update(dict.fromkeys(newcomers))
+            self._points += [point for id in newcomers for point in self._places(id)]
+            self._points.sort()
+
+    def _places(self, id: InstanceId) -> list[tuple[int, InstanceId]]:
+        name = id.encode()
+        return [(_point(name, i.to_bytes(4, "big")), id) for i in range(self._n_points)]
 
 
 def own_key(request: RequestView) -> bytes:
