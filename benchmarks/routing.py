@@ -335,6 +335,7 @@ def _print_result(result: dict[str, Any], console: Console) -> None:
         f"interactive TTFT {result['ttft_s']:g} s and TPOT {result['tpot_s']:g} s; "
         f"100% = {result['capacity_rps']:.4g} {unit}",
         style="bold",
+        soft_wrap=True,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("goodput, requests/s")

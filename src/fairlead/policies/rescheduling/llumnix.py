@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-from fairlead.model import HandoffWhy, HostView, InstanceId, PlacedView
+from fairlead.model import HostView, InstanceId, PlacedView
 from fairlead.policies.freeness import BLOCK_TOKENS, HighPriority, blocks_of, freeness
 from fairlead.policies.registry import rescheduling
+from fairlead.policies.rescheduling.draining import emptying
 from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
-from fairlead.policies.rescheduling.room import begins, decodes, fits, settled, still_queued
+from fairlead.policies.rescheduling.room import decodes, fits, settled
 
 ORDERS: dict[str, Callable[[PlacedView], float]] = {
     "SR": lambda placed: placed.context_tokens,
@@ -92,7 +93,10 @@ class Llumnix:
         self._dwell.forget(now)
         seen = sorted((self._look(host, now) for host in hosts), key=_least_free)
         self._forget_instances(now)
-        moves = self._drain(seen, now)
+        freest_first = [one.host for one in reversed(seen)]
+        moves = emptying(freest_first, self._params.drain_slots, self._in_order)
+        for move in moves:
+            self._dwell.note(move, now)
         for source, target in self._pairs(seen, {move.target for move in moves}):
             placed = self._choose(source, target)
             if placed is not None:
@@ -151,53 +155,9 @@ class Llumnix:
         grown = _freeness_with(target, placed, +1)
         return grown > self._params.target_freeness and 0 < abs(grown - left) < before
 
-    # ---------------------------------------------------------------- draining
-
-    def _drain(self, seen: list[Seen], now: float) -> list[Move]:
-        """Everything away: what waits at once, what decodes as far as there are slots."""
-        moves: list[Move] = []
-        for source in (one.host for one in seen if one.host.draining):
-            others = [one.host for one in reversed(seen) if one.host is not source]
-            moves += self._drain_queue(source, [host for host in others if begins(host)])
-            moves += self._drain_running(source, [host for host in others if decodes(host)], moves)
-        for move in moves:
-            self._dwell.note(move, now)
-        return moves
-
-    def _drain_queue(self, source: HostView, targets: list[HostView]) -> list[Move]:
-        if not targets:
-            return []
-        return [
-            _drain_move(placed, source, targets[i % len(targets)])
-            for i, placed in enumerate(still_queued(source))
-        ]
-
-    def _drain_running(
-        self, source: HostView, targets: list[HostView], before: list[Move]
-    ) -> list[Move]:
-        """At most one for each target: what the second would find there, nobody knows yet."""
-        slots = self._params.drain_slots
-        taken = {move.target for move in before if move.source != source.id}
-        leaving = self._in_order(source)
-        moves: list[Move] = []
-        for target in targets:
-            if len(moves) >= slots - source.n_moving:
-                break
-            if target.n_moving >= slots or target.id in taken:
-                continue
-            placed = next((one for one in leaving if fits(target, one)), None)
-            if placed is not None:
-                leaving.remove(placed)
-                moves.append(_drain_move(placed, source, target))
-        return moves
-
 
 def _least_free(seen: Seen) -> tuple[float, str]:
     return (seen.freeness, seen.host.id)
-
-
-def _drain_move(placed: PlacedView, source: HostView, target: HostView) -> Move:
-    return Move(placed.request.id, source.id, target.id, HandoffWhy.DRAIN)
 
 
 def _freeness_with(seen: Seen, placed: PlacedView, n: int) -> float:

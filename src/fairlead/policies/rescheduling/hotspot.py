@@ -1,0 +1,182 @@
+"""Requests that wait on an overloaded instance go where their first token comes soonest.
+
+Paper: "DualMap: Enabling Both Cache Affinity and Load Balancing for Distributed LLM Serving".
+Rule:  an instance is overloaded if a request that waits there is predicted to miss its TTFT. Its
+       waiting requests move in descending order of benefit, that is, predicted TTFT here less
+       predicted TTFT there, as long as the benefit is positive and the TTFT there is kept, until
+       all that are left keep theirs; one pass, and what moved does not move on.
+
+The paper moves a request to the other instance of its prefix's pair. A rescheduling policy does
+not know what pairs routing has in mind, so any of the `choices` instances with the shortest queues
+may be "there". Only requests that have not begun move, so no KV is carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+from typing import NamedTuple
+
+from fairlead.model import HostView, InstanceId, PlacedView
+from fairlead.policies.registry import rescheduling
+from fairlead.policies.rescheduling.dwell import Dwell
+from fairlead.policies.rescheduling.parts import Move
+from fairlead.policies.rescheduling.room import begins
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    period_s: float = 0.5
+    ttft_s: float = 5.0
+    """Time to the first token to be kept where the request is promised none."""
+    choices: int = 4
+    """Instances looked at as targets, those with the shortest queues."""
+    depth: int = 128
+    """Waiting requests of an instance looked at in a round, the last that were sent there."""
+    gain_s: float = 0.1
+    """Smallest benefit worth a move; the paper takes any."""
+    dwell_s: float = 5.0
+    """For so long what moved stays, and nothing moves between the same two the other way."""
+
+    def __post_init__(self) -> None:
+        if self.period_s <= 0 or self.ttft_s <= 0:
+            raise ValueError("period_s and ttft_s must be positive")
+        if min(self.choices, self.depth) < 1:
+            raise ValueError("choices and depth must be at least 1")
+        if min(self.gain_s, self.dwell_s) < 0:
+            raise ValueError("gain_s and dwell_s must be at least 0")
+
+
+class Waiting(NamedTuple):
+    """A request in a queue."""
+
+    placed: PlacedView
+    ttft_s: float
+    """Predicted, from now, where it is."""
+    left_s: float
+    """Time until its first token is due."""
+
+
+class Queue(NamedTuple):
+    """What waits on an instance, as far as it is looked at."""
+
+    host: HostView
+    waiting: list[Waiting]
+
+    @property
+    def overloaded(self) -> bool:
+        return any(one.ttft_s > one.left_s for one in self.waiting)
+
+
+class Benefit(NamedTuple):
+    gain_s: float
+    index: int
+    """Place in the queue."""
+    target: HostView
+    ttft_s: float
+    """Predicted there."""
+
+
+@rescheduling("hotspot", Params)
+class Hotspot:
+    def __init__(self, params: Params, rng: Random) -> None:
+        self.period_s = params.period_s
+        self._params = params
+        self._dwell = Dwell(params.dwell_s)
+
+    def propose(self, hosts: Sequence[HostView], now: float) -> list[Move]:
+        self._dwell.forget(now)
+        queues = [self._queue(host, now) for host in hosts if host.waiting]
+        hot = {queue.host.id: queue for queue in queues if queue.overloaded}
+        shortest = sorted(hosts, key=lambda host: (host.queued_tokens, host.id))
+        cool = [host for host in shortest if begins(host) and host.id not in hot]
+        targets = cool[: self._params.choices]
+        promised_s = dict.fromkeys([host.id for host in targets], 0.0)
+        moves: list[Move] = []
+        for queue in hot.values():
+            moves += self._relieve(queue, targets, promised_s, now)
+        return moves
+
+    def _queue(self, host: HostView, now: float) -> Queue:
+        """A prediction is for one that comes now, behind all others. Of what is queued, only what
+        was sent before a request is ahead of it, so it gets that share of the longest."""
+        queue = list(host.queue)
+        through = list(accumulate(placed.context_tokens for placed in queue))
+        looked_at = range(max(len(queue) - self._params.depth, 0), len(queue))
+        predicted_s = {i: host.predicted_ttft_s(queue[i].request) for i in looked_at}
+        longest_s = max(predicted_s.values(), default=0.0)
+        return Queue(
+            host,
+            [
+                Waiting(
+                    queue[i],
+                    # An instance that takes urgent ones first has told a shorter time for them.
+                    min(predicted_s[i], longest_s * through[i] / through[-1]),
+                    self._left_s(queue[i], now),
+                )
+                for i in looked_at
+            ],
+        )
+
+    def _left_s(self, placed: PlacedView, now: float) -> float:
+        promised_s = placed.request.objective.ttft_s or self._params.ttft_s
+        return placed.request.arrival_s + promised_s - now
+
+    def _relieve(
+        self,
+        queue: Queue,
+        targets: list[HostView],
+        promised_s: dict[InstanceId, float],
+        now: float,
+    ) -> list[Move]:
+        """One pass over the queue. `promised_s` is the work that this round adds to targets."""
+        moves: list[Move] = []
+        gone_s = [0.0] * len(queue.waiting)
+        for benefit in self._benefits(queue, targets):
+            if _kept(queue.waiting, gone_s):
+                break
+            waiting, there = queue.waiting[benefit.index], benefit.target.id
+            own_s = self._own_s(queue, waiting)
+            ttft_s = benefit.ttft_s + promised_s[there]
+            now_s = waiting.ttft_s - sum(gone_s[: benefit.index])
+            if now_s - ttft_s <= self._params.gain_s or ttft_s > waiting.left_s:
+                continue
+            promised_s[there] += own_s
+            gone_s[benefit.index] = own_s
+            move = Move(waiting.placed.request.id, queue.host.id, there)
+            moves.append(self._dwell.note(move, now))
+        return moves
+
+    def _benefits(self, queue: Queue, targets: list[HostView]) -> list[Benefit]:
+        """For each request that may move the best it can gain; the most first."""
+        source = queue.host.id
+        found: list[Benefit] = []
+        allowed = [host for host in targets if not self._dwell.swaps(source, host.id)]
+        for index, one in enumerate(queue.waiting):
+            request = one.placed.request
+            if not allowed or one.placed.is_moving or self._dwell.holds(request.id):
+                continue
+            ttft_s = {host.id: host.predicted_ttft_s(request) for host in allowed}
+            target = min(allowed, key=lambda host: (ttft_s[host.id], host.id))
+            best_s = ttft_s[target.id]
+            if one.ttft_s - best_s > self._params.gain_s and best_s <= one.left_s:
+                found.append(Benefit(one.ttft_s - best_s, index, target, best_s))
+        return sorted(found, key=lambda benefit: (-benefit.gain_s, benefit.index))
+
+    def _own_s(self, queue: Queue, one: Waiting) -> float:
+        """What its prompt adds to a queue, by how fast this one is worked off."""
+        last = queue.waiting[-1]
+        through = sum(placed.context_tokens for placed in queue.host.queue)
+        return last.ttft_s * one.placed.context_tokens / through
+
+
+def _kept(waiting: list[Waiting], gone_s: list[float]) -> bool:
+    """Whether all that are left keep their objective, now that some before them are gone."""
+    ahead_s = 0.0
+    for one, gone in zip(waiting, gone_s, strict=True):
+        ahead_s += gone
+        if not gone and one.ttft_s - ahead_s > one.left_s:
+            return False
+    return True
