@@ -199,12 +199,12 @@ class Fleet:
             produced += row.token_ids
             accepted.append(row)
             shadow = self._instances[instance]
-            shadow.first_token(row.request, tracked.context_tokens)
+            begins = shadow.first_token(row.request, tracked.context_tokens)
             if tracked.first_token_s is None:
                 tracked.first_token_s = now
             if tracked.moving is not None:
                 return self._take_ahead(tracked, accepted, now)
-            if shadow.role is Role.PREFILL:
+            if begins and shadow.role is Role.PREFILL:
                 return self._hand_off_prefilled(tracked, now)
         elif row.start > len(produced):
             # Tokens were lost on the way. The instance cannot send them again; another attempt

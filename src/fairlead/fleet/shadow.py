@@ -184,10 +184,10 @@ class Shadow:
             for name in list(islice(prefixes, self.spec.n_blocks // 2)):
                 del prefixes[name]
 
-    def first_token(self, request: RequestId, context_tokens: int) -> None:
-        """A request decodes here, with this context; told again, nothing changes."""
+    def first_token(self, request: RequestId, context_tokens: int) -> bool:
+        """A request decodes here, with this context; False, and nothing changes, where it did."""
         if request in self._decoding:
-            return
+            return False
         self._advance()
         tokens, _ = self._pending.pop(request, NOT_PENDING)
         self._decoding[request] = None
@@ -196,6 +196,7 @@ class Shadow:
         self._count()
         if self._backlog_tokens:
             self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
+        return True
 
     def release(self, request: RequestId, context_tokens: int) -> None:
         """A request is no longer here."""

@@ -2,9 +2,9 @@
 
 Source: our own; the aim is one of Llumnix's: memory that is free, but on no instance enough of it.
 Rule:   where the head of a queue has waited for `patience_s` and needs more memory than its
-        instance has free: if another has room for it, it goes there. Else the smallest sequences
-        that together make the room are handed off, each to the instance where it fits most
-        tightly; all of them, or none if that takes more than `moves` or the others lack the room.
+        instance has free: if another has room for it, it goes there. Else at most `moves`
+        sequences, the smallest that together make the room, are handed off, each to the instance
+        where it fits most tightly; all of them, or none.
 """
 
 from __future__ import annotations
@@ -120,30 +120,32 @@ class Defragment:
         return Move(head.request.id, source.id, target.id, HandoffWhy.DEFRAGMENT)
 
     def _make_room(self, source: HostView, room: Room) -> list[Move]:
-        """The smallest sequences that free what the head lacks; none if they do not suffice."""
-        missing = head_blocks(source) - free_blocks(source)
+        """Sequences that free what the head lacks; none where they would not all find a place."""
         plan: list[tuple[PlacedView, HostView]] = []
-        for placed in sorted(settled(source), key=_smallest):
-            if missing <= 0 or len(plan) == min(
-                self._params.moves, self._params.slots - source.n_moving
-            ):
-                break
-            if self._dwell.holds(placed.request.id):
-                continue
+        for placed in self._leaving(source):
             target = room.tightest(placed, source, self._dwell)
-            if target is not None:
-                room.take(placed, target)
-                plan.append((placed, target))
-                missing -= blocks_of(placed.context_tokens, source)
-        if missing > 0:
-            for placed, target in plan:
-                room.give_back(placed, target)
-            return []
+            if target is None:
+                for other, where in plan:
+                    room.give_back(other, where)
+                return []
+            room.take(placed, target)
+            plan.append((placed, target))
         return [
             Move(placed.request.id, source.id, target.id, HandoffWhy.DEFRAGMENT)
             for placed, target in plan
         ]
 
-
-def _smallest(placed: PlacedView) -> tuple[int, str]:
-    return (placed.context_tokens, placed.request.id)
+    def _leaving(self, source: HostView) -> list[PlacedView]:
+        """The smallest few that suffice; the largest of them first, it is the hardest to place."""
+        missing = head_blocks(source) - free_blocks(source)
+        n = min(self._params.moves, self._params.slots - source.n_moving)
+        movable = [one for one in settled(source) if not self._dwell.holds(one.request.id)]
+        movable.sort(key=lambda placed: (placed.context_tokens, placed.request.id))
+        sizes = [blocks_of(placed.context_tokens, source) for placed in movable]
+        for end in range(1, len(movable) + 1):
+            start = max(end - n, 0)
+            if n > 0 and sum(sizes[start:end]) >= missing:
+                while sum(sizes[start + 1 : end]) >= missing:
+                    start += 1
+                return movable[start:end][::-1]
+        return []

@@ -56,7 +56,11 @@ class Waiting(NamedTuple):
     ttft_s: float
     """Predicted, from now, where it is."""
     left_s: float
-    """Time until its first token is due."""
+    """Time until its first token is due; infinite where its client has it already."""
+
+    def late(self, sooner_s: float = 0.0) -> bool:
+        """Whether it will miss its objective, but need not: what is past due no move can help."""
+        return 0 <= self.left_s < self.ttft_s - sooner_s
 
 
 class Queue(NamedTuple):
@@ -67,7 +71,7 @@ class Queue(NamedTuple):
 
     @property
     def overloaded(self) -> bool:
-        return any(one.ttft_s > one.left_s for one in self.waiting)
+        return any(one.late() for one in self.waiting)
 
 
 class Benefit(NamedTuple):
@@ -121,6 +125,8 @@ class Hotspot:
         )
 
     def _left_s(self, placed: PlacedView, now: float) -> float:
+        if placed.first_token_s is not None:
+            return float("inf")
         promised_s = placed.request.objective.ttft_s or self._params.ttft_s
         return placed.request.arrival_s + promised_s - now
 
@@ -177,6 +183,6 @@ def _kept(waiting: list[Waiting], gone_s: list[float]) -> bool:
     ahead_s = 0.0
     for one, gone in zip(waiting, gone_s, strict=True):
         ahead_s += gone
-        if not gone and one.ttft_s - ahead_s > one.left_s:
+        if not gone and one.late(ahead_s):
             return False
     return True
