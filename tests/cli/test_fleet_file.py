@@ -65,7 +65,7 @@ def test_objectives_and_their_mix_are_read(tmp_path: Path) -> None:
         ("[[pool]]\ninstances = -1", "instances must be at least 0"),
         ("[[pool]]\nname='a'\n[[pool]]\nname='a'", "needs a name of its own"),
         ("[policy]\nrouting = 'round-robbin'", "did you mean 'round-robin'"),
-        ("[policy]\nscaling = 'kpa'", "not in this version"),
+        ("[policy]\nscaling = 'kpas'", "did you mean 'kpa'"),
         ("[policy.params.routing]\nspar = 1.0", "has no parameter 'spar'; did you mean 'spare'"),
         ("[policy.params.batching]\nspare = 2.0", "spare must be above 0 and at most 1"),
         ("[limits]\nmax_queued = 1.5", "limits.max_queued must be a whole number"),

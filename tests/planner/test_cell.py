@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 from fairlead.planner.cell import run_cell
 from fairlead.planner.load import SAMPLES, load_series
+from fairlead.planner.source import TraceSource
 from fairlead.simulate.timeline import Timeline, Track
 from tests.planner.fleets import cell, config
+from tests.workload.test_sessions import SESSIONS
 
 
 def test_a_cell_travels_to_other_processes() -> None:
@@ -30,6 +33,15 @@ def test_the_summary_carries_what_plots_need() -> None:
 def test_it_tells_at_which_rate_requests_came() -> None:
     summary = run_cell(cell(rate_rps=25.0)).to_json()
     assert abs(summary["simulation"]["offered_rps"] - 25.0) < 1e-6
+
+
+def test_the_later_calls_of_a_session_are_played_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.csv"
+    path.write_text(SESSIONS)
+    whole = cell(rate_rps=1.0, limit=6, trace=TraceSource(str(path)))
+    summary = run_cell(whole).to_json()
+    assert summary["requests"]["finished"] == 6
+    assert summary["programs"]["total"] == 3
 
 
 def test_once_asked_to_stop_nothing_more_arrives_and_the_summary_says_so() -> None:

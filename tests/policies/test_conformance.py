@@ -7,9 +7,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from fairlead.model import ConfigError, InstanceId, Objective, RequestView, Role
 from fairlead.policies import registry
+from tests.policies import fakes
+from tests.policies.fakes import RESCHEDULING, SCALING, Host, Pool, host_lists
 from tests.strategies import ADMISSION, BATCHING, ROUTING, request
 
 
@@ -81,6 +84,63 @@ def test_an_admission_policy_never_turns_batch_work_away_and_answers_without_ins
     assert policy.retry_after_s(promised, [], 0.0) is None
 
 
+@pytest.mark.parametrize("name", RESCHEDULING)
+@settings(max_examples=30, deadline=None)
+@given(hosts=host_lists())
+def test_a_rescheduling_policy_moves_what_is_there_and_never_twice(
+    name: str, hosts: list[Host]
+) -> None:
+    policy = registry.build("rescheduling", name, {}, Random(1))
+    assert policy.period_s > 0
+    where = {one.request.id: h.id for h in hosts for one in (*h.decoding, *h.queue)}
+    still = {one.request.id for h in hosts for one in (*h.decoding, *h.queue) if one.is_moving}
+    moves = policy.propose(hosts, 1.0)
+    assert len({move.request for move in moves}) == len(moves)
+    for move in moves:
+        assert move.request not in still
+        assert where[move.request] == move.source != move.target
+        assert move.target in {h.id for h in hosts}
+
+
+@pytest.mark.parametrize("name", RESCHEDULING)
+@settings(max_examples=20, deadline=None)
+@given(hosts=host_lists())
+def test_a_rescheduling_policy_is_deterministic_under_a_seed(name: str, hosts: list[Host]) -> None:
+    def rounds() -> list[Any]:
+        policy = registry.build("rescheduling", name, {}, Random(7))
+        return [list(policy.propose(hosts, 0.5 * i)) for i in range(3)]
+
+    assert rounds() == rounds()
+
+
+@pytest.mark.parametrize("name", RESCHEDULING)
+def test_a_rescheduling_policy_answers_for_no_instance_and_for_one(name: str) -> None:
+    policy = registry.build("rescheduling", name, {}, Random(1))
+    full = fakes.crowd("a", 12, 128, queue=[fakes.placed("q", 1600)], preemptions=3)
+    assert [list(policy.propose(hosts, 0.0)) for hosts in ([], [full])] == [[], []]
+
+
+@pytest.mark.parametrize("name", SCALING)
+@settings(max_examples=20, deadline=None)
+@given(hosts=host_lists())
+def test_a_scaling_policy_wants_a_number_of_instances_and_the_same_under_a_seed(
+    name: str, hosts: list[Host]
+) -> None:
+    def wants() -> list[int]:
+        policy = registry.build("scaling", name, {}, Random(7))
+        assert policy.period_s > 0
+        answers = []
+        for i in range(4):
+            policy.arrived(request(f"r{i}", objective=Objective("x", ttft_s=1.0)), 5.0 * i)
+            up = tuple(h for h in hosts if not h.draining)
+            answers.append(policy.desired(Pool(up[i:], n_starting=i, n_queued=i), 5.0 * i + 1))
+        return answers
+
+    first = wants()
+    assert all(isinstance(n, int) and n >= 0 for n in first)
+    assert first == wants()
+
+
 @pytest.mark.parametrize("entry", registry.entries(), ids=lambda e: f"{e.family}-{e.name}")
 def test_every_policy_says_what_it_is_and_what_its_numbers_mean(entry: registry.Entry) -> None:
     assert entry.sentence.endswith(".")
@@ -106,3 +166,5 @@ def test_the_families_hold_what_this_version_promises() -> None:
     assert set(BATCHING) >= {"fcfs", "sarathi", "past-future", "slack"}
     assert set(ROUTING) >= {"round-robin", "least-load", "prefix-load", "two-choices"}
     assert set(ADMISSION) >= {"always", "predicted"}
+    assert set(RESCHEDULING) >= {"none", "llumnix", "hotspot", "defragment", "vm-rescheduling"}
+    assert set(SCALING) >= {"none", "queue-based", "llumnix-scaling", "kpa", "slo-forecast"}

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fairlead.gateway.app import Gateway, calm_garbage_collector
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
 from fairlead.latency import load_profile
-from fairlead.model import ConfigError
+from fairlead.model import ConfigError, Resized
 from fairlead.observe.invariants import Checker
 from fairlead.observe.log import EventLog
 from fairlead.observe.log_file import LogFile
@@ -39,6 +40,9 @@ example:
   curl -N http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' -d '{
     "model": "fairlead-nano", "stream": true,
     "messages": [{"role": "user", "content": "Hello!"}]}'
+
+SIGHUP reads the fleet file again and gives each pool the number of instances that it says now:
+those that are too many hand off what they hold before they end.
 
 The first Ctrl-C (or SIGTERM) drains: nothing new enters, what is under way ends. A second one
 stops at once. Workers on other machines join with `fairlead worker --join`; give them the token
@@ -77,8 +81,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    config, _ = fleet_file.read_fleet_file(args.fleet, args.set)
-    return uvloop.run(_serve(config, args.fleet.stem, args.seed, args.quiet))
+    def read() -> FleetConfig:
+        return fleet_file.read_fleet_file(args.fleet, args.set)[0]
+
+    return uvloop.run(_serve(read, args.fleet.stem, args.seed, args.quiet))
 
 
 def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, ServeSettings]:
@@ -129,41 +135,44 @@ def _max_context(pool: PoolConfig, tokenizer: Tokenizer) -> int:
 
 def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSettings]:
     """The workers that this machine is to run, one for each instance of each pool."""
-    embedded = sum(pool.instances for pool in config.pools if pool.engine == "embedded")
-    share = max((os.cpu_count() or 1) // max(embedded, 1), 1)
-    many = len(config.pools) > 1
-    names = {
-        (pool.name, i): f"{pool.name}-{i}" if many else f"i{i}"
-        for pool in config.pools
-        for i in range(pool.instances)
-    }
     return [
-        WorkerSettings(
-            join=join,
-            model=pool.model,
-            engine=pool.engine,
-            hardware=pool.hardware,
-            name=names[pool.name, i],
-            pool=pool.name,
-            role=pool.role,
-            batching=config.policy.batching,
-            batching_params=config.policy.params.get("batching", {}),
-            seed=seed + i,
-            threads=pool.threads or (share if pool.engine == "embedded" else None),
-            dtype=pool.dtype,
-            device=pool.device,
-            block_tokens=pool.block_tokens,
-            n_blocks=pool.n_blocks,
-            kv_bytes=None if pool.kv_gib is None else int(pool.kv_gib * 2**30),
-            max_sequences=pool.max_sequences,
-            max_waiting=pool.max_waiting,
-            max_context=pool.max_context,
-            speed=pool.speed,
-            step_log=pool.step_log and pool.step_log.replace("{name}", names[pool.name, i]),
-        )
+        worker_setting(config, pool.name, i, join, seed)
         for pool in config.pools
         for i in range(pool.instances)
     ]
+
+
+def worker_setting(
+    config: FleetConfig, pool_name: str, i: int, join: str, seed: int
+) -> WorkerSettings:
+    """The pool's worker number `i`."""
+    embedded = sum(pool.instances for pool in config.pools if pool.engine == "embedded")
+    share = max((os.cpu_count() or 1) // max(embedded, 1), 1)
+    pool = next(pool for pool in config.pools if pool.name == pool_name)
+    name = f"{pool.name}-{i}" if len(config.pools) > 1 else f"i{i}"
+    return WorkerSettings(
+        join=join,
+        model=pool.model,
+        engine=pool.engine,
+        hardware=pool.hardware,
+        name=name,
+        pool=pool.name,
+        role=pool.role,
+        batching=config.policy.batching,
+        batching_params=config.policy.params.get("batching", {}),
+        seed=seed + i,
+        threads=pool.threads or (share if pool.engine == "embedded" else None),
+        dtype=pool.dtype,
+        device=pool.device,
+        block_tokens=pool.block_tokens,
+        n_blocks=pool.n_blocks,
+        kv_bytes=None if pool.kv_gib is None else int(pool.kv_gib * 2**30),
+        max_sequences=pool.max_sequences,
+        max_waiting=pool.max_waiting,
+        max_context=pool.max_context,
+        speed=pool.speed,
+        step_log=pool.step_log and pool.step_log.replace("{name}", name),
+    )
 
 
 def _token(settings: ServeSettings) -> str:
@@ -178,7 +187,8 @@ def _token(settings: ServeSettings) -> str:
     return token
 
 
-async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
+async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: bool) -> int:
+    config = read()
     _, settings = gateway_settings(config, token="not yet")
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
@@ -204,9 +214,13 @@ async def _serve(config: FleetConfig, name: str, seed: int, quiet: bool) -> int:
         token,
         tell=say.detail,
         gave_up=_GaveUp(gateway, say),
+        more=lambda pool, i: worker_setting(config, pool, i, gateway.workers_address, seed),
     )
+    gateway.driver.provision = workers.scale
     hands = asyncio.create_task(workers.run())
     stop = _Stop()
+    resize = _Resize(read, config, gateway, say)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, resize)
     try:
         say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}")
         await _until_ready(gateway, hands, stop, say)
@@ -282,6 +296,33 @@ class _Stop:
 
     def _signal(self) -> None:
         (self.again if self.once.is_set() else self.once).set()
+
+
+class _Resize:
+    """SIGHUP: reads the fleet file again, and gives pools the numbers of instances that it says
+    now. Nothing else of it is taken over."""
+
+    def __init__(
+        self, read: Callable[[], FleetConfig], config: FleetConfig, gateway: Gateway, say: _Voice
+    ) -> None:
+        self._read = read
+        self._sizes = {pool.name: pool.instances for pool in config.pools}
+        self._gateway = gateway
+        self._say = say
+
+    def __call__(self) -> None:
+        try:
+            pools = self._read().pools
+        except ConfigError as error:
+            self._say.aloud(f"the fleet file is as it was to us: {error}")
+            return
+        for pool in pools:
+            if pool.name not in self._sizes:
+                self._say.aloud(f"pool {pool.name} is new; it needs a restart")
+            elif pool.instances != self._sizes[pool.name]:
+                self._say.aloud(f"pool {pool.name}: {pool.instances} instances from now on")
+                self._sizes[pool.name] = pool.instances
+                self._gateway.driver.handle(Resized(pool.name, pool.instances))
 
 
 class _GaveUp:

@@ -9,11 +9,13 @@ from typing import Any
 
 from fairlead.fleet.fleet import Fleet
 from fairlead.fleet.limits import Limits
+from fairlead.fleet.pools import PoolBounds
 from fairlead.fleet.table import read_table
 from fairlead.model import BATCH, ConfigError, Objective, Role
 from fairlead.policies import registry
 from fairlead.workload.objectives import ObjectiveMix, make_objective
 
+GROWTH = 4
 ROLES = tuple(role.value for role in Role)
 
 
@@ -29,6 +31,9 @@ class PoolConfig:
     instances: int = 1
     """Workers that `serve` starts on this machine; 0 leaves it to workers that join by
     themselves."""
+    min_instances: int = 1
+    max_instances: int | None = None
+    """Between these a scaling policy moves; None is four times `instances`."""
     role: str = "mixed"
     hardware: str = "auto"
     """A latency profile by name or file; `auto` measures an embedded engine at start."""
@@ -55,9 +60,22 @@ class PoolConfig:
             raise ValueError(f"instances must be at least 0, got {self.instances}")
         if self.kv_gib is not None and self.kv_gib <= 0:
             raise ValueError(f"kv_gib must be positive, got {self.kv_gib}")
+        if not 0 <= self.min_instances <= self.bounds.max_instances:
+            raise ValueError(
+                f"min_instances must be from 0 to max_instances, got {self.min_instances} and "
+                f"{self.bounds.max_instances}"
+            )
         if self.role not in ROLES:
             known = registry.suggest(self.role, list(ROLES))
             raise ValueError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}{known}")
+
+    @property
+    def bounds(self) -> PoolBounds:
+        most = self.max_instances
+        if most is None:
+            most = max(GROWTH * self.instances, 1)
+        least = min(self.min_instances, self.instances) if self.instances else 0
+        return PoolBounds(self.name, self.model, self.instances, least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +137,9 @@ class FleetConfig:
             self.limits,
             models=[pool.model for pool in self.pools],
             rescheduling=self.policy.build("rescheduling", seed),
+            pools=[
+                (pool.bounds, self.policy.build("scaling", seed, pool.name)) for pool in self.pools
+            ],
         )
 
 

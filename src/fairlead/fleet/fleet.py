@@ -16,6 +16,7 @@ from typing import Any
 from fairlead.fleet.handoffs import Handoffs, is_expected
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
+from fairlead.fleet.pools import Pool, PoolBounds
 from fairlead.fleet.shadow import Present, Shadow
 from fairlead.fleet.tracked import Moving, Tracked
 from fairlead.model import (
@@ -48,6 +49,7 @@ from fairlead.model import (
     Reported,
     Request,
     RequestId,
+    Resized,
     Role,
     Tick,
     TokenRow,
@@ -56,6 +58,7 @@ from fairlead.model import (
 from fairlead.policies.admission import AdmissionPolicy
 from fairlead.policies.rescheduling import Move, ReschedulingPolicy
 from fairlead.policies.routing import RoutingPolicy
+from fairlead.policies.scaling import ScalingPolicy
 
 PREDICTED_EVERY = 8
 """One request in so many tells how good predictions are."""
@@ -71,6 +74,7 @@ class Fleet:
         limits: Limits | None = None,
         models: Iterable[str] = (),
         rescheduling: ReschedulingPolicy | None = None,
+        pools: Iterable[tuple[PoolBounds, ScalingPolicy | None]] = (),
     ) -> None:
         """`models` are those that pools promise: requests for them wait for the first instance."""
         self._routing = routing
@@ -87,6 +91,7 @@ class Fleet:
         """The instances of each model to which requests are sent."""
         self._decoders: dict[str, list[Shadow]] = {}
         """Those that only take requests over whose prompts are computed."""
+        self.pools = {bounds.name: Pool(bounds, scaling, self._queue) for bounds, scaling in pools}
         self._draining = False
         self._dispatches = 0
         self._present = Present()
@@ -103,6 +108,7 @@ class Fleet:
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
             Draining: self._drain,
+            Resized: self._resized,
             Tick: self._tick,
         }
 
@@ -145,6 +151,9 @@ class Fleet:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
         if not candidates and len(self._queue) >= self._limits.max_queued:
             return [Reject(request.id, RejectWhy.QUEUE_FULL, self._queue_wait_s())]
+        for pool in self.pools.values():
+            if pool.policy is not None and pool.model == request.model:
+                pool.policy.arrived(request, now)
         tracked = Tracked(request, now)
         self._requests[request.id] = tracked
         return self._place(tracked, DispatchWhy.ROUTED, now, candidates)
@@ -298,12 +307,16 @@ class Fleet:
         placed = self._models.setdefault(spec.model, [])
         decoders = self._decoders.setdefault(spec.model, [])
         (decoders if spec.role is Role.DECODE else placed).append(shadow)
+        if spec.pool in self.pools:
+            self.pools[spec.pool].came(shadow, now)
         return actions + self._place_queued(now)
 
     def _instance_down(self, event: InstanceDown, now: float) -> list[Action]:
         gone = self._instances.pop(event.instance, None)
         if gone is None:
             return []
+        if gone.spec.pool in self.pools:
+            self.pools[gone.spec.pool].went(event.instance)
         for by_model in (self._models, self._decoders):
             shadows = by_model[gone.spec.model]
             by_model[gone.spec.model] = [shadow for shadow in shadows if shadow is not gone]
@@ -322,7 +335,8 @@ class Fleet:
                 actions += self._complete(tracked, Outcome.FAILED, CompleteWhy.INSTANCES_LOST)
             else:
                 actions += self._place_again(tracked, DispatchWhy.INSTANCE_LOST, now)
-        return actions
+        # Where nobody is left who begins requests, those who else only take over do.
+        return actions + self._place_queued(now)
 
     # ---------------------------------------------------------------- time
 
@@ -345,8 +359,46 @@ class Fleet:
                 for tracked in shadow.decoding:
                     if not tracked.is_moving:
                         actions += self._hand_off_prefilled(tracked, now)
+        for pool in self.pools.values():
+            pool.ask(now)
+            actions += self._rebalance(pool, now)
         moves = self._reschedule(now)
         return [*actions, *moves, *(self._place_queued(now) if moves else ())]
+
+    def _resized(self, event: Resized, now: float) -> list[Action]:
+        pool = self.pools.get(event.pool)
+        if pool is None or event.n < 0:
+            return []
+        pool.resize(event.n)
+        return self._rebalance(pool, now)
+
+    def _rebalance(self, pool: Pool, now: float) -> list[Action]:
+        """Starts instances, or empties them: what has begun is handed off, what has not is sent
+        anew. Who finds no place now stays, and is tried again."""
+        actions = pool.balance(now)
+        for shadow in pool.retiring:
+            for tracked in (*shadow.queue, *shadow.decoding):
+                if not tracked.is_moving:
+                    actions += self._move_away(tracked, shadow, now)
+        return actions + pool.stop_empty() + self._place_queued(now)
+
+    def _move_away(self, tracked: Tracked, source: Shadow, now: float) -> list[Action]:
+        model, request = tracked.request.model, tracked.request
+        if source.decodes(request.id):
+            decoders = self._decoders.get(model) or self._models[model]
+            takers = [s for s in decoders if s.takes(tracked.context_tokens)]
+            if not takers:
+                return []
+            best = self._routing.rank(request, takers, now)[0]
+            return [self.handoffs.begin(tracked, self._instances[best.id], HandoffWhy.DRAIN, now)]
+        others = self._candidates_for(tracked)
+        if not others:
+            return []
+        cancel = Cancel(source.id, request.id, tracked.attempt, CancelWhy.SUPERSEDED)
+        self._leave(tracked)
+        best = self._routing.rank(request, others, now)[0]
+        shadow = self._instances[best.id]
+        return [cancel, self._dispatch(tracked, shadow, DispatchWhy.MOVED, now)]
 
     def _reschedule(self, now: float) -> list[Action]:
         """Asks the policy who should move, and looks at each proposal again."""

@@ -64,6 +64,10 @@ class Shadow:
         self._present = present
         self._now = present.now
         self._draining = False
+        self.retiring = False
+        """The fleet empties it, for its pool has too many."""
+        self.stopping = False
+        """It was told to end."""
         self._context = 0.0
         """Context tokens of the decoding requests."""
         self._backlog_tokens = 0.0
@@ -156,6 +160,11 @@ class Shadow:
             grown = self.running * elapsed_s / self._decode_step_s(self.running)
             self._context += grown
             self._free_tokens -= grown
+
+    def retire(self, retiring: bool) -> None:
+        """The fleet wants it empty, or has changed its mind."""
+        self.retiring = retiring
+        self._count()
 
     def drain(self) -> None:
         """It said that it takes nothing new."""
@@ -254,7 +263,7 @@ class Shadow:
         self.waiting = len(self._pending)
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
-        self.has_room = queue_or_seat and not self._draining
+        self.has_room = queue_or_seat and not self.draining
         self._answer = None
         self._rate_per_s = None
 
@@ -372,7 +381,7 @@ class Shadow:
 
     @property
     def draining(self) -> bool:
-        return self._draining
+        return self._draining or self.retiring
 
     @property
     def block_tokens(self) -> int:
@@ -398,7 +407,7 @@ class Shadow:
         seats = self._max_sequences - self.running - self.waiting
         return (
             bool(self.spec.address)
-            and not self._draining
+            and not self.draining
             and seats > 0
             and self.available_blocks * self.spec.block_tokens > context_tokens
         )

@@ -20,6 +20,8 @@ from fairlead.model import (
     Reject,
     Request,
     RequestId,
+    Scale,
+    Stop,
 )
 from fairlead.worker import wire
 
@@ -59,6 +61,8 @@ class Driver:
         self.links: dict[InstanceId, Link] = {}
         self.outlets: dict[RequestId, Outlet] = {}
         """Of requests under way; one that its client has left has none."""
+        self.provision: Callable[[str, int], None] = lambda pool, n: None
+        """Sees to it that a pool has so many workers."""
         self._fleet = fleet
         self._waiting: deque[Event] = deque()
         self._busy = False
@@ -69,6 +73,8 @@ class Driver:
             Reject: self._reject,
             Cancel: self._cancel,
             Handoff: self._hand_off,
+            Scale: self._scale,
+            Stop: self._stop,
         }
 
     def open(self, request: Request, outlet: Outlet) -> None:
@@ -111,6 +117,13 @@ class Driver:
         if source is not None and target is not None:
             ids = (action.request, action.attempt, action.to_attempt)
             source.send(wire.Move(*ids, target.address))
+
+    def _scale(self, action: Scale) -> None:
+        self.provision(action.pool, action.n)
+
+    def _stop(self, action: Stop) -> None:
+        if link := self.links.get(action.instance):
+            link.send(wire.Drain())
 
     def _deliver(self, action: Deliver) -> None:
         outlets = self.outlets

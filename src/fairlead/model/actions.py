@@ -126,4 +126,17 @@ class Cancel(Struct, frozen=True, gc=False):
     why: CancelWhy
 
 
-Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel
+class Scale(Struct, frozen=True, gc=False):
+    """A pool should have so many instances, those that are starting or stopping counted."""
+
+    pool: str
+    n: int
+
+
+class Stop(Struct, frozen=True, gc=False):
+    """An instance is empty, and should end. Said until it is gone."""
+
+    instance: InstanceId
+
+
+Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel | Scale | Stop

@@ -126,6 +126,13 @@ class Draining(Struct, frozen=True, gc=False):
     """The fleet is about to stop: nothing new enters, what is inside ends in peace."""
 
 
+class Resized(Struct, frozen=True, gc=False):
+    """Somebody wants a pool to have so many instances."""
+
+    pool: str
+    n: int
+
+
 class Tick(Struct, frozen=True, gc=False):
     """Time passed. Whoever drives the fleet sends one every second or so."""
 
@@ -145,5 +152,6 @@ Event = (
     | InstanceUp
     | InstanceDown
     | Draining
+    | Resized
     | Tick
 )

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Handoff, Reject
+from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Handoff, Reject, Scale, Stop
 
 WORDS = 4000
 """Words that are hashed at a time."""
@@ -54,6 +54,11 @@ class Digest:
             words.append(action.target)
             words.append(action.request)
             numbers.append(action.to_attempt)
+        elif type(action) is Scale:
+            words.append(action.pool)
+            numbers.append(action.n)
+        elif type(action) is Stop:
+            words.append(action.instance)
         else:
             assert type(action) is Cancel, f"{action!r} has no place in the digest"
             words.append(action.instance)

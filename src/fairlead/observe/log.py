@@ -36,6 +36,8 @@ from fairlead.model import (
     Reject,
     Reported,
     RequestId,
+    Scale,
+    Stop,
     Tokens,
 )
 from fairlead.observe.log_file import LogFile
@@ -86,6 +88,8 @@ class EventLog:
             Deliver: self._delivered,
             Complete: self._completed,
             Reject: self._rejected,
+            Scale: self._scale,
+            Stop: self._stop,
             Cancel: self._cancel,
         }
 
@@ -279,6 +283,12 @@ class EventLog:
             why=action.why.value,
             retry_after_s=action.retry_after_s,
         )
+
+    def _scale(self, action: Scale, now: float) -> None:
+        self._write(now, "scale", pool=action.pool, n=action.n)
+
+    def _stop(self, action: Stop, now: float) -> None:
+        self._write(now, "stop", instance=action.instance)
 
     def _cancel(self, action: Cancel, now: float) -> None:
         self._write(

@@ -98,9 +98,6 @@ class _Played:
     def rows(self) -> Iterator[TraceRow]:
         return takewhile(self._goes_on, self._trace.rows()) if self._stop else self._trace.rows()
 
-    def __iter__(self) -> Iterator[TraceRow]:
-        return self.rows()
-
     def follow(self, row: TraceRow, ended_s: float) -> TraceRow | None:
         """The next call of its session."""
         return None if self.interrupted else self._trace.follow(row, ended_s)

@@ -12,6 +12,7 @@ from fairlead.model import (
     Complete,
     Deliver,
     Outcome,
+    ProgramId,
     Reject,
     Request,
     RequestId,
@@ -138,6 +139,7 @@ class Clients:
             self._draw.objective(row),
             pool.model,
             TenantId(row.tenant),
+            program=None if row.program is None else ProgramId(row.program),
             block_hashes=hashes,
         )
 

@@ -18,7 +18,7 @@ from fairlead.simulate.faults import (
 )
 from fairlead.simulate.faulty_clients import FaultyClients
 from fairlead.simulate.faulty_machine import FaultyMachine
-from fairlead.simulate.heap import FAULT, Heap
+from fairlead.simulate.heap import FAULT, REPORT, Heap
 from fairlead.simulate.schedule import moments, victims
 from fairlead.simulate.simulator import Observer, Simulator
 
@@ -78,6 +78,13 @@ class FaultySimulator(Simulator):
 
     def _machine(self, pool: PoolConfig, i: int) -> FaultyMachine:
         return FaultyMachine(self._world, pool, i, self, self._faults)
+
+    def _boot(self, born: tuple[PoolConfig, int]) -> None:
+        """It dials, and joins where it finds a gateway."""
+        machine = self._machine(*born)
+        self.machines[machine.name] = machine
+        machine.begin_outside()
+        self.heap.at(machine.first_report_s, REPORT, self._report, machine)
 
     def _sweep(self, _: None) -> None:
         """The gateway looks for instances that are silent."""

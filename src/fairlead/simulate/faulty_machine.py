@@ -96,6 +96,11 @@ class FaultyMachine(Machine):
     def hears_peers(self) -> bool:
         return self.alive and self.faulty_node.linked and not self._frozen
 
+    def stop(self, _: None) -> None:
+        if self.alive and not self.stopped and not self.node.instance.attempts:
+            self.stopped = True
+            self.die(silent=False, frames="kept", restart=False)
+
     def hand_off(self, order: Handoff) -> None:
         if self.alive and self.faulty_node.linked:
             self.faulty_node.keep_up()
@@ -183,6 +188,14 @@ class FaultyMachine(Machine):
     def _boot(self, _: None) -> None:
         self.node = self._start()
         self.faulty_node.slow_down(max(self._factors, default=1.0))
+        self._dial_first()
+
+    def begin_outside(self) -> None:
+        """No gateway knows of it yet."""
+        self._joined = False
+        self._dial_first()
+
+    def _dial_first(self) -> None:
         self.faulty_node.linked = False
         self._dial(None)
 

@@ -9,7 +9,16 @@ from random import Random
 from fairlead import latency
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.instance import Instance
-from fairlead.model import ConfigError, Event, Handoff, InstanceId, InstanceSpec, RequestId, Role
+from fairlead.model import (
+    ConfigError,
+    Event,
+    Handoff,
+    InstanceDown,
+    InstanceId,
+    InstanceSpec,
+    RequestId,
+    Role,
+)
 from fairlead.policies.batching import Batching
 from fairlead.simulate.heap import Heap
 from fairlead.simulate.network import Link, PeerLink
@@ -32,6 +41,7 @@ class World:
         "seed",
         "settings",
         "single_steps",
+        "wake",
     )
 
     def __init__(
@@ -52,6 +62,8 @@ class World:
         self.gaps = gaps
         self.single_steps = single_steps
         self.machines: dict[InstanceId, Machine] = {}
+        self.wake: Callable[[Machine], None] = lambda machine: None
+        """Called where a machine gets something to report by another way than from the fleet."""
         self.pauses = Histogram()
         """How long streams stood still for a hand-off."""
 
@@ -59,6 +71,8 @@ class World:
 class Machine:
     """Starts its instance at once, and never stops."""
 
+    stopped = False
+    """It was told to end, and has."""
     resting = False
     """It has nothing to report until it is sent something."""
 
@@ -68,7 +82,10 @@ class Machine:
         """The `i`-th of its pool. `hear` takes a frame where the way to the fleet ends."""
         self.name = InstanceId(f"{pool.name}-{i}")
         self.pool = pool
-        self.first_report_s = world.settings.report_s * (i + 1) / (pool.instances + 1)
+        self._up_since_s = world.heap.now
+        self._ended_s: float | None = None
+        offset = (i % pool.instances + 1) / (pool.instances + 1) if pool.instances else 0.5
+        self.first_report_s = world.heap.now + world.settings.report_s * offset
         """Reports of different instances do not fall on one instant."""
         self._world = world
         self._hear = hear
@@ -81,7 +98,7 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        return True
+        return not self.stopped
 
     @property
     def spec(self) -> InstanceSpec:
@@ -97,16 +114,23 @@ class Machine:
 
     @property
     def idle(self) -> bool:
-        return not self.node.instance.sequences
+        return not self.node.instance.attempts
 
     def up_s(self) -> float:
         """Seconds for which it has been up so far."""
-        return self._world.heap.now
+        end_s = self._world.heap.now if self._ended_s is None else self._ended_s
+        return end_s - self._up_since_s
 
     @property
     def hears_peers(self) -> bool:
         """Whether it listens to other instances now."""
-        return True
+        return not self.stopped
+
+    def stop(self, _: None) -> None:
+        """A message of the fleet: it is empty, and ends. If something has come, it is not."""
+        if not self.stopped and not self.node.instance.attempts:
+            self.stopped, self._ended_s = True, self._world.heap.now
+            self.to_fleet.send(self._hear, [InstanceDown(self.name, "stopped")])
 
     def report(self) -> None:
         self.node.report()

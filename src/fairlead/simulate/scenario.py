@@ -257,7 +257,8 @@ def _policy(seed: int) -> dict[str, Any]:
 
 
 def _hand_offs(rng: Random, fleet: dict[str, Any]) -> None:
-    """Half of the worlds move requests about; in some, prompts are computed apart."""
+    """Half of the worlds move requests about; in some, prompts are computed apart, and in some
+    instances come and go."""
     if rng.random() < 0.5:
         fleet["policy"]["rescheduling"] = "random-moves"
         params = {"period_s": 0.0, "moves": rng.choice([1, 3, 10])}
@@ -268,6 +269,12 @@ def _hand_offs(rng: Random, fleet: dict[str, Any]) -> None:
             twin = {**pool, "name": f"{pool['name']}d", "role": "decode"}
             pool["role"] = rng.choice(["prefill", "prefill", "mixed"])
             fleet["pool"].append(twin)
+    if rng.random() < 0.3:
+        fleet["policy"]["scaling"] = "random-sizes"
+        fleet["policy"]["params"]["scaling"] = {"period_s": rng.choice([0.3, 1.0, 3.0])}
+        for pool in fleet["pool"]:
+            pool["min_instances"] = rng.choice([0, 1, 1])
+            pool["max_instances"] = pool["instances"] + rng.choice([0, 1, 2])
 
 
 def _inline(table: Mapping[str, Any]) -> str:

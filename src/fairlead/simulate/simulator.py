@@ -17,6 +17,8 @@ from fairlead.model import (
     InstanceId,
     InstanceUp,
     Reject,
+    Scale,
+    Stop,
     Tick,
 )
 from fairlead.observe.digest import Digest
@@ -68,6 +70,8 @@ class Simulator:
             Dispatch: self._send,
             Cancel: self._send,
             Handoff: self._hand_off,
+            Scale: self._scale,
+            Stop: self._stop,
             Complete: self.clients.complete,
             Reject: self.clients.reject,
         }
@@ -81,6 +85,10 @@ class Simulator:
             single_steps,
         )
         self._world.machines = self.machines
+        self._world.wake = self._wake
+        self._pools = {pool.name: pool for pool in config.pools}
+        self._n_begun = {pool.name: pool.instances for pool in config.pools}
+        """Machines of each pool that were ever begun."""
         for pool in config.pools:
             for i in range(pool.instances):
                 self._start(self._machine(pool, i))
@@ -133,6 +141,8 @@ class Simulator:
     # ---------------------------------------------------------------- time
 
     def _report(self, machine: Machine) -> None:
+        if machine.stopped:
+            return
         machine.report()
         if (
             self.idle_machines_rest
@@ -188,6 +198,22 @@ class Simulator:
         target = self.machines[action.target]
         if target.resting:
             self._wake(target)
+
+    def _scale(self, action: Scale) -> None:
+        pool = self._pools[action.pool]
+        stopped = sum(m.stopped for m in self.machines.values() if m.pool is pool)
+        missing = action.n - (self._n_begun[pool.name] - stopped)
+        for _ in range(missing):
+            i = self._n_begun[pool.name]
+            self._n_begun[pool.name] += 1
+            self.heap.at(self.heap.now + self.settings.start_up_s, TICK, self._boot, (pool, i))
+
+    def _boot(self, born: tuple[PoolConfig, int]) -> None:
+        self._start(self._machine(*born))
+
+    def _stop(self, action: Stop) -> None:
+        machine = self.machines[action.instance]
+        machine.to_instance.send(machine.stop, None)
 
     def _send(self, action: Dispatch | Cancel) -> None:
         machine = self.machines[action.instance]

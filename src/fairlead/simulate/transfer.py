@@ -120,6 +120,8 @@ class Transfer:
         if not self._target.hears_peers:
             return
         answer = self._answer(command)
+        if self._target.resting:
+            self._world.wake(self._target)
         self._target.to_peers.carry(self._hear, _Answer(turn, answer), 0.0)
 
     def _answer(self, command: Command) -> int | None:

@@ -40,6 +40,8 @@ class _Slot:
     settings: WorkerSettings
     name: str
     process: Process | None = None
+    ended: bool = False
+    """It will not be started again."""
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def signal(self, number: signal.Signals) -> None:
@@ -59,12 +61,17 @@ class LocalFleet:
         tell: Callable[[str], None] = lambda line: None,
         gave_up: Callable[[str, ConfigError], None] | None = None,
         command: Sequence[str] = COMMAND,
+        more: Callable[[str, int], WorkerSettings] | None = None,
     ) -> None:
         """`tell` gets what workers print, a line at a time, and what happens to them. `gave_up`
-        hears of a worker that cannot live, by name; without it `run` raises the error."""
+        hears of a worker that cannot live, by name; without it `run` raises the error. `more`
+        makes the settings of the pool's worker of this number, counted from 0; with it there may
+        be no worker for a while, and `run` goes on until `stop`."""
         self._slots = [
             _Slot(settings, settings.name or f"worker {i}") for i, settings in enumerate(workers)
         ]
+        self._more = more
+        self._group: asyncio.TaskGroup | None = None
         self._token = token
         self._tell = tell
         self._gave_up = gave_up
@@ -90,10 +97,24 @@ class LocalFleet:
             async with asyncio.TaskGroup() as tasks:
                 for slot in self._slots:
                     tasks.create_task(self._keep(slot))
+                if self._more is not None:
+                    self._group = tasks
+                    tasks.create_task(self._stopping.wait())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
             self._stopped.set()
+
+    def scale(self, pool: str, n: int) -> None:
+        """Starts workers until the pool has `n`, those counted that are about to end."""
+        if self._more is None or self._group is None or self._stopping.is_set():
+            return
+        mine = [slot for slot in self._slots if slot.settings.pool == pool]
+        for number in range(len(mine), len(mine) + n - sum(not slot.ended for slot in mine)):
+            settings = self._more(pool, number)
+            slot = _Slot(settings, settings.name or f"worker {len(self._slots)}")
+            self._slots.append(slot)
+            self._group.create_task(self._keep(slot))
 
     async def stop(self, grace_s: float) -> None:
         """Lets every worker finish what is inside it; who takes longer than `grace_s` is killed."""
@@ -109,6 +130,12 @@ class LocalFleet:
 
     async def _keep(self, slot: _Slot) -> None:
         """One worker, life after life."""
+        try:
+            await self._lives(slot)
+        finally:
+            slot.ended = True
+
+    async def _lives(self, slot: _Slot) -> None:
         delay_s, quick_deaths = FIRST_DELAY_S, 0
         while not self._stopping.is_set():
             begun_s = time.monotonic()

@@ -73,14 +73,19 @@ class Queue(NamedTuple):
     def overloaded(self) -> bool:
         return any(one.late() for one in self.waiting)
 
+    @property
+    def s_per_token(self) -> float:
+        """How fast it is worked off: what a request that moves takes along."""
+        tokens = sum(placed.context_tokens for placed in self.host.queue)
+        return max(one.ttft_s for one in self.waiting) / tokens
+
 
 class Benefit(NamedTuple):
     gain_s: float
-    index: int
-    """Place in the queue."""
-    target: HostView
-    ttft_s: float
-    """Predicted there."""
+    place: int
+    """In the queue."""
+    ttft_s: dict[InstanceId, float]
+    """Predicted on each instance that it may go to."""
 
 
 @rescheduling("hotspot", Params)
@@ -139,18 +144,19 @@ class Hotspot:
     ) -> list[Move]:
         """One pass over the queue. `promised_s` is the work that this round adds to targets."""
         moves: list[Move] = []
+        s_per_token = queue.s_per_token
         gone_s = [0.0] * len(queue.waiting)
         for benefit in self._benefits(queue, targets):
             if _kept(queue.waiting, gone_s):
                 break
-            waiting, there = queue.waiting[benefit.index], benefit.target.id
-            own_s = self._own_s(queue, waiting)
-            ttft_s = benefit.ttft_s + promised_s[there]
-            now_s = waiting.ttft_s - sum(gone_s[: benefit.index])
-            if now_s - ttft_s <= self._params.gain_s or ttft_s > waiting.left_s:
+            waiting = queue.waiting[benefit.place]
+            ttft_s, there = min((s + promised_s[id], id) for id, s in benefit.ttft_s.items())
+            here_s = waiting.ttft_s - sum(gone_s[: benefit.place])
+            if here_s - ttft_s <= self._params.gain_s or ttft_s > waiting.left_s:
                 continue
+            own_s = s_per_token * waiting.placed.context_tokens
             promised_s[there] += own_s
-            gone_s[benefit.index] = own_s
+            gone_s[benefit.place] = own_s
             move = Move(waiting.placed.request.id, queue.host.id, there)
             moves.append(self._dwell.note(move, now))
         return moves
@@ -160,22 +166,15 @@ class Hotspot:
         source = queue.host.id
         found: list[Benefit] = []
         allowed = [host for host in targets if not self._dwell.swaps(source, host.id)]
-        for index, one in enumerate(queue.waiting):
+        for place, one in enumerate(queue.waiting):
             request = one.placed.request
             if not allowed or one.placed.is_moving or self._dwell.holds(request.id):
                 continue
             ttft_s = {host.id: host.predicted_ttft_s(request) for host in allowed}
-            target = min(allowed, key=lambda host: (ttft_s[host.id], host.id))
-            best_s = ttft_s[target.id]
+            best_s = min(ttft_s.values())
             if one.ttft_s - best_s > self._params.gain_s and best_s <= one.left_s:
-                found.append(Benefit(one.ttft_s - best_s, index, target, best_s))
-        return sorted(found, key=lambda benefit: (-benefit.gain_s, benefit.index))
-
-    def _own_s(self, queue: Queue, one: Waiting) -> float:
-        """What its prompt adds to a queue, by how fast this one is worked off."""
-        last = queue.waiting[-1]
-        through = sum(placed.context_tokens for placed in queue.host.queue)
-        return last.ttft_s * one.placed.context_tokens / through
+                found.append(Benefit(one.ttft_s - best_s, place, ttft_s))
+        return sorted(found, key=lambda benefit: (-benefit.gain_s, benefit.place))
 
 
 def _kept(waiting: list[Waiting], gone_s: list[float]) -> bool:

@@ -93,7 +93,7 @@ class Llumnix:
         self._dwell.forget(now)
         seen = sorted((self._look(host, now) for host in hosts), key=_least_free)
         self._forget_instances(now)
-        freest_first = [one.host for one in reversed(seen)]
+        freest_first = [one.host for one in sorted(seen, key=_freest)]
         moves = emptying(freest_first, self._params.drain_slots, self._in_order)
         for move in moves:
             self._dwell.note(move, now)
@@ -127,7 +127,7 @@ class Llumnix:
         targets = [
             one for one in free if not one.preempted and one.freeness > params.target_freeness
         ]
-        pairs = zip(sources, reversed(targets), strict=False)
+        pairs = zip(sources, sorted(targets, key=_freest), strict=False)
         return [(source, target) for source, target in pairs if source.freeness < target.freeness]
 
     def _choose(self, source: Seen, target: Seen) -> PlacedView | None:
@@ -158,6 +158,10 @@ class Llumnix:
 
 def _least_free(seen: Seen) -> tuple[float, str]:
     return (seen.freeness, seen.host.id)
+
+
+def _freest(seen: Seen) -> tuple[float, str]:
+    return (-seen.freeness, seen.host.id)
 
 
 def _freeness_with(seen: Seen, placed: PlacedView, n: int) -> float:

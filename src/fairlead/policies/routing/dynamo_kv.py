@@ -5,8 +5,9 @@ Rule:   lowest ω·(prompt tokens to compute there, the queued ones included) + 
         there if the request were placed). With a temperature τ it is drawn instead, with weights
         exp(−cost/τ), costs scaled to [0, 1] over the candidates.
 
-Counted in tokens where the source counts blocks: the same ratio. Its busy filter is off by default
-and left out, and so are its replicas: there is one router.
+Counted in tokens where the source counts blocks: the same ratio. A prefix that running requests
+share counts for each of them, where the source counts its blocks once: no view tells. Its busy
+filter is off by default and left out, and so are its replicas: there is one router.
 """
 
 from __future__ import annotations

@@ -70,31 +70,27 @@ class Kpa:
 
     def desired(self, pool: PoolView, now: float) -> int:
         self._see(pool, now)
-        stable = self._want(pool, now, self._params.stable_window_s)
-        panic = self._want(pool, now, self._params.panic_window_s)
-        self._judge(panic, len(pool.hosts), now)
-        if self._panic_s is None:
-            want = stable
-        else:
-            self._panic_want = want = max(stable, panic, self._panic_want)
-        if self._wants.empty:
-            self._wants.add(now, size(pool))  # Shrink only after it was watched for a while.
-        return max(want, min(self._wants.add(now, want), size(pool)))
+        n, n_up = size(pool), len(pool.hosts)
+        stable = self._want(now, self._params.stable_window_s, n)
+        panic = self._want(now, self._params.panic_window_s, n)
+        self._judge(panic, n_up, now)
+        want = stable if self._panic_s is None else max(stable, panic, self._panic_want)
+        want = min(max(want, floor(n_up / self._params.max_factor)), self._most(n_up))
+        if self._panic_s is not None:
+            self._panic_want = want
+        return self._wants.settle(now, want, n)
 
     def _see(self, pool: PoolView, now: float) -> None:
         self._seen.append((now, in_flight(pool)))
         while self._seen[0][0] <= now - self._params.stable_window_s:
             self._seen.popleft()
 
-    def _want(self, pool: PoolView, now: float, window_s: float) -> int:
-        params, n = self._params, size(pool)
+    def _want(self, now: float, window_s: float, n: int) -> int:
         recent = [requests for at_s, requests in self._seen if at_s > now - window_s]
-        wanted = sum(recent) / len(recent) / params.target
-        if n and abs(wanted / n - 1) <= params.tolerance:
+        wanted = sum(recent) / len(recent) / self._params.target
+        if n and abs(wanted / n - 1) <= self._params.tolerance:
             return n
-        up = max(len(pool.hosts), 1)
-        least = floor(len(pool.hosts) / params.max_factor)
-        return min(max(ceil(wanted), least), ceil(params.max_factor * up))
+        return ceil(wanted)
 
     def _judge(self, panic_want: int, n_up: int, now: float) -> None:
         """Begins a panic, or ends it."""
@@ -102,3 +98,7 @@ class Kpa:
             self._panic_s = now
         elif self._panic_s is not None and now - self._panic_s > self._params.stable_window_s:
             self._panic_s, self._panic_want = None, 0
+
+    def _most(self, n_up: int) -> int:
+        """A panic takes back nothing that was asked for in it, even if it is not up yet."""
+        return max(ceil(self._params.max_factor * max(n_up, 1)), self._panic_want)

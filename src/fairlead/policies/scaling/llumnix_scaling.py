@@ -74,7 +74,8 @@ class LlumnixScaling:
         total, n = sum(known) + empty * pool.n_starting, size(pool)
         missing = 0
         # An instance that is as free as it can be and still below the bound helps no average.
-        while empty > self._params.up_freeness and total < self._params.up_freeness * n:
+        bound = self._params.up_freeness
+        while empty > bound and total < bound * n and n < pool.max_instances:
             total, n, missing = total + empty, n + 1, missing + 1
         waits_unanswered = pool.n_queued > 0 and not pool.n_starting
         return max(missing, 1 if waits_unanswered else 0)

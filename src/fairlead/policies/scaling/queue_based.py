@@ -56,14 +56,12 @@ class QueueBased:
 
     def desired(self, pool: PoolView, now: float) -> int:
         n = size(pool)
-        if self._wants.empty:
-            self._wants.add(now, n)  # Nothing is known of the time before: shrink after a window.
-        want = min(self._want(pool, n), self._most(n))
-        return max(want, min(self._wants.add(now, want), n))
+        return self._wants.settle(now, min(self._want(pool, n), self._most(n)), n)
 
     def _want(self, pool: PoolView, n: int) -> int:
         requests, params = in_flight(pool), self._params
-        if n and abs(requests / n / params.target - 1) <= params.tolerance:
+        fitting = n * params.target
+        if n and abs(requests - fitting) <= params.tolerance * fitting:
             return n
         return ceil(requests / params.target)
 
