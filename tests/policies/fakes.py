@@ -96,6 +96,9 @@ class Host:
             own = 0
         return S_PER_TOKEN * (self.queued_tokens + own)
 
+    def added_s(self, request: RequestView) -> float:
+        return S_PER_TOKEN * (request.prompt_tokens - self.cached_tokens(request))
+
     def predicted_tpot_s(self, request: RequestView) -> float:
         return 0.01 + self.tpot_s_per_sequence * (self.running + self.waiting)
 

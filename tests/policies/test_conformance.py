@@ -27,6 +27,7 @@ class View:
     ttft_s: float = 0.1
     tpot_s: float = 0.01
     e2e_s: float = 1.0
+    others_s: float = 0.0
     cached: int = 0
     pool: str = "p"
     role: Role = Role.MIXED
@@ -40,6 +41,9 @@ class View:
 
     def predicted_ttft_s(self, request: RequestView) -> float:
         return self.ttft_s
+
+    def added_s(self, request: RequestView) -> float:
+        return self.others_s
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         return self.tpot_s

@@ -58,7 +58,7 @@ def test_one_request_alone_takes_what_the_latency_model_says() -> None:
 
 
 def test_equal_seeds_give_equal_runs_to_the_last_digit() -> None:
-    first, again, other = (simulate(config(), 30, 80, seed).last_s for seed in (1, 1, 2))
+    first, again, other = (simulate(config(), 120, 200, seed).last_s for seed in (1, 1, 2))
     assert first.tolist() == again.tolist()
     assert first.tolist() != other.tolist()
 

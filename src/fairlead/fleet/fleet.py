@@ -429,7 +429,7 @@ class Fleet:
         ):
             return []
         if self._instances[move.source].decodes(tracked.request.id):
-            if not target.takes(tracked.context_tokens):
+            if target.role is Role.PREFILL or not target.takes(tracked.context_tokens):
                 return []
             tracked.moves += 1
             return [self.handoffs.begin(tracked, target, move.why, now)]

@@ -132,6 +132,13 @@ class Shadow:
         steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
         return max(steps_s, self._wait_for_memory_s(ahead + uncached, n_ahead + 1))
 
+    def added_s(self, request: RequestView) -> float:
+        self._advance()
+        n = request.prompt_tokens - self.cached_tokens(request)
+        steps = -(-n // CHUNK_TOKENS)
+        alone_s = self._prefill_s(n, n, request.prompt_tokens)
+        return max(alone_s - steps * self._decode_step_s(self.running), 0.0)
+
     def predicted_tpot_s(self, request: RequestView) -> float:
         self._advance()
         step_s = self._decode_step_s(self.running + self.waiting + 1)

@@ -126,6 +126,10 @@ class InstanceView(Protocol):
         """Seconds from now to the first token, if `request` were sent here now."""
         ...
 
+    def added_s(self, request: RequestView) -> float:
+        """Seconds by which computing `request`'s prompt here delays all who decode here."""
+        ...
+
     def predicted_tpot_s(self, request: RequestView) -> float:
         """Seconds per output token after the first."""
         ...

@@ -34,6 +34,8 @@ class RandomMoves:
         self._rng = rng
 
     def propose(self, hosts: Sequence[HostView], now: float) -> list[Move]:
+        if len(hosts) < 2:
+            return []
         placed = [
             (tracked.request.id, host)
             for host in hosts

@@ -36,7 +36,7 @@ class Params:
     width: int = 4
     """Plans kept at each depth; 1 is greedy."""
     evaluations: int = 2000
-    """Hand-offs looked at in a round, at most: some 20 us each."""
+    """Hand-offs looked at in a round, at most."""
     move_fraction: float = 0.03
     """Of the sequences that decode, how many may move in a round; at least one."""
     moves: int = 8

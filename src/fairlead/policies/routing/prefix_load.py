@@ -1,9 +1,13 @@
 """Cached prefix against load, both in seconds. Fairlead's default.
 
 Source: our own; the trade is that of Mooncake's Conductor and of NVIDIA Dynamo's KV router.
-Rule:   lowest predicted time to the last token. A cached prefix shortens the first part of it, a
-        queue lengthens it, and a crowded batch stretches every token after. Where the first token
-        is promised, instances that keep the promise come before those that do not.
+Rule:   lowest predicted time to the last token, its own and what others wait for it: computing a
+        prompt delays everybody who decodes there. A cached prefix shortens both, a queue lengthens
+        the first, and a crowded batch stretches every token after. Where the first token is
+        promised, instances that keep the promise come before those that do not.
+
+What others wait for makes long prompts gather where few decode, so that most streams are spared
+them: half of what splitting a fleet into prefill and decode is for, without the split.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ class Params:
     spare: float = 0.8
     """A promise counts as kept if the prediction takes at most this fraction of it: predictions
     err, and what others are sent next is not in them."""
+
+    others: float = 1.0
+    """How much a second counts that somebody else has to wait for it, beside one of its own."""
 
     def __post_init__(self) -> None:
         if not 0 < self.spare <= 1:
@@ -42,6 +49,8 @@ class PrefixLoad:
             late = promised_s is not None and (
                 waited_s + view.predicted_ttft_s(request) > self._params.spare * promised_s
             )
-            return (late, view.predicted_e2e_s(request), view.id)
+            own_s = view.predicted_e2e_s(request)
+            others_s = view.running * view.added_s(request) if self._params.others else 0.0
+            return (late, own_s + self._params.others * others_s, view.id)
 
         return sorted(candidates, key=cost)

@@ -8,6 +8,9 @@ Rule:  while the average is below `up_freeness`, add instances, counted as empty
 Freeness is in `policies/freeness.py`; what an instance leaves behind is handed off, which
 `llumnix` among the rescheduling policies does. Ours: requests that wait in the fleet for room call
 for an instance too, and a pool where nothing happened for `idle_s` may lose its last one.
+
+Limit: memory is all that it looks at. Instances that run out of time before they run out of memory
+look free, and are removed.
 """
 
 from __future__ import annotations

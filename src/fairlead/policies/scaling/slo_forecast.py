@@ -1,18 +1,21 @@
 """As many instances as keep the objectives of what will arrive when a new one is up.
 
 Source: our own.
-Rule:   the work inside the pool is counted in instances' worth, by memory, seats, prefill and pace,
-        each up to the load at which objectives are still kept; the most of the four counts.
-        Divided by what arrived it is the cost of a request, and of a prompt token; times the rates
-        forecast for when an instance asked for now would be up, it is what the pool needs. Down
-        only to the highest need of the last `down_delay_s`.
+Rule:   the work inside the pool is counted in instances' worth, by memory, by seats, and by the
+        time of steps, each up to the load at which objectives are still kept; the most of the
+        three counts. Divided by what arrived it is the cost of a request, and of a prompt token;
+        times the rates forecast for when an instance asked for now would be up, it is what the
+        pool needs. Down only to the highest need of the last `down_delay_s`.
 
-Memory and seats grow with the rate (Little's law). For prefill the load that keeps `attainment` of
-first tokens in time is that of an M/M/1 queue; the work is bounded from above in two ways, by its
-price without any cached prefix, and by how many wait; the lower bound of the two counts. For the
-pace, predicted seconds per token above the least ever seen are taken as growing with the batch.
-Requests that admission turns away are forecast, but cost nothing: after them the pool grows in
-steps. State: buckets over `window_s`, a few running means.
+Memory and seats grow with the rate (Little's law). Prefill and decoding share the time of steps:
+where a pace is promised a step may last that long; the least ever predicted is its fixed part,
+another is what the batch adds, and what is left is for prefill. The load of prefill that keeps
+`attainment` of first tokens in time is that of an M/M/1 queue. That load is bounded from above in
+two ways, by its price without any cached prefix, and by how many wait; the lower bound counts.
+
+Limits: requests that admission turns away are forecast but cost nothing, so after them the pool
+grows in steps; batch work may wait long, as it is promised nothing. State: buckets over
+`window_s`, a few running means.
 """
 
 from __future__ import annotations
@@ -118,32 +121,30 @@ class SloForecast:
         """Instances' worth of what is inside, smoothed."""
         prompt_tokens = self._prompt_tokens.value or 1.0
         memory = demand.memory(pool, prompt_tokens) / self._params.memory_fraction
-        prefill = self._prefill(pool, max(int(prompt_tokens), 1), now)
-        pace = self._pace(pool, max(int(prompt_tokens), 1))
-        return self._needed.add(now, max(memory, demand.seats(pool), prefill, pace))
+        time = self._time(pool, max(int(prompt_tokens), 1), now)
+        return self._needed.add(now, max(memory, demand.seats(pool), time))
 
-    def _prefill(self, pool: PoolView, prompt_tokens: int, now: float) -> float:
+    def _time(self, pool: PoolView, prompt_tokens: int, now: float) -> float:
         n, ttft_s = len(pool.hosts), self._ttft_s.value or self._params.ttft_s
         all_waiting = pool.n_queued + sum(host.waiting for host in pool.hosts)
         waiting = self._waiting.add(now, all_waiting / n)
         own_s = demand.prefill_s(pool.hosts, prompt_tokens)
         rate = self._requests.rate_per_s(now)
         # By price as if nothing were cached, and by M/M/1 from how many there are in line.
-        load = min(rate * own_s / n, waiting / (1.0 + waiting))
+        prefill = min(rate * own_s / n, waiting / (1.0 + waiting))
         late = log(1.0 / (1.0 - self._params.attainment))
         bearable = min(max(1.0 - late * own_s / ttft_s, LEAST_LOAD), MOST_LOAD)
         in_line = bearable / (1.0 - bearable)
-        backlog_s = max(waiting - in_line, 0.0) * (load * n / rate if rate > 0 else own_s)
-        return n * (load / bearable + backlog_s / ttft_s)
+        backlog_s = max(waiting - in_line, 0.0) * (prefill * n / rate if rate > 0 else own_s)
+        fixed, batch = self._decoding(pool, prompt_tokens)
+        return n * ((prefill / bearable + batch) / (1.0 - fixed) + backlog_s / ttft_s)
 
-    def _pace(self, pool: PoolView, prompt_tokens: int) -> float:
+    def _decoding(self, pool: PoolView, prompt_tokens: int) -> tuple[float, float]:
+        """Shares of the promised pace that a step takes anyway, and that decoding adds."""
         tpot_s = demand.tpot_s(pool.hosts, prompt_tokens)
         self._least_tpot_s = min(self._least_tpot_s, *tpot_s)
-        promised_s = self._tpot_s.value
-        if promised_s is None:
-            return 0.0
-        bearable_s = self._params.spare * promised_s - self._least_tpot_s
-        if bearable_s <= 0:
-            return 0.0  # More instances would not make it faster.
-        above_s = fmean(tpot_s) - self._least_tpot_s
-        return len(pool.hosts) * min(above_s / bearable_s, MOST_OVERLOAD)
+        promised_s = (self._tpot_s.value or 0.0) * self._params.spare
+        if promised_s <= self._least_tpot_s:
+            return 0.0, 0.0  # Nothing is promised, or more than any number of instances can keep.
+        above_s = min(fmean(tpot_s) - self._least_tpot_s, MOST_OVERLOAD * promised_s)
+        return self._least_tpot_s / promised_s, above_s / promised_s
