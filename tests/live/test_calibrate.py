@@ -32,7 +32,7 @@ SPEED = 0.25
 
 
 def calibrate(*words: str) -> str:
-    command = [sys.executable, "-m", "fairlead", "calibrate", *words, "--seconds", "8"]
+    command = [sys.executable, "-m", "fairlead", "calibrate", *words, "--seconds", "12"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

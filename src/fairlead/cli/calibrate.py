@@ -51,6 +51,8 @@ exit status: 0 done; 1 interrupted, or the profile could not be written; 2 could
 DONE, DOES_NOT_HOLD = 0, 1
 GUESSED_KV_BYTES = 131_072
 """A token's KV of a model with 8 billion weights and grouped queries."""
+WILD_PCT = 20.0
+"""A mean error beyond which nobody should trust what was fitted."""
 MEMORY_FRACTION = 0.9
 """As `Profile.n_blocks` takes it: what is left is nobody's."""
 
@@ -124,6 +126,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print_calibration(Console(highlight=False), found, measured.way)
         console.print(f"wrote {args.out}")
+    if found.errors["all"].mean_abs_pct > WILD_PCT:
+        console.print(
+            "warning: the profile tells steps badly that it was not fitted to; do not rely on it. "
+            "Give --seconds more, and see that nothing else uses the engine or its machine"
+        )
     return DONE
 
 

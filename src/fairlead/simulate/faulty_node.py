@@ -90,11 +90,8 @@ class FaultyNode(Node):
     def speak(self) -> None:
         """Tells what was made up to now. Where runs are not cut short, tokens go out with the end
         of a run; to whoever looks at this moment they had been sent one by one."""
-        if not (self.alive and self.linked):
-            return
-        rest = self.instance.tell(self._done())
-        if rest is not None:
-            self._tell([rest])
+        if self.alive and self.linked:
+            super().speak()
 
     # ---------------------------------------------------------------- steps
 

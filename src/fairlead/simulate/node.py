@@ -89,6 +89,12 @@ class Node:
         if rest is not None:
             self._tell([rest])
 
+    def speak(self) -> None:
+        """Tells what was made up to now, the step under way included."""
+        rest = self.instance.tell(self._done())
+        if rest is not None:
+            self._tell([rest])
+
     def tell(self, frame: list[Event]) -> None:
         self._tell(frame)
 

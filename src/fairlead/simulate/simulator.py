@@ -62,6 +62,7 @@ class Simulator:
         self.gaps = Histogram()
         self.timeline = Timeline()
         self.machines: dict[InstanceId, Machine] = {}
+        self._moves = config.policy.rescheduling != "none"
         self._observers = tuple(observers)
         self._digest = Digest()
         self._open = self.clients.open
@@ -163,6 +164,11 @@ class Simulator:
 
     def _tick(self, _: None) -> None:
         self._tell(Tick())
+        if self._moves:
+            # Who decides about moves wants to know how far everybody has come, as it does live.
+            for machine in self.machines.values():
+                if machine.alive:
+                    machine.node.speak()
         self._tick_later()
 
     def _tick_later(self) -> None:

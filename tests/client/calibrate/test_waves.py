@@ -48,3 +48,15 @@ def test_a_wave_shrinks_on_both_sides() -> None:
     assert 1 < thin.context < 1000
     assert 1 < thin.chunk < 2000
     assert Wave(0, 8, 4).within(1).chunk == 1
+
+
+def test_only_what_is_too_much_shrinks() -> None:
+    """A batch that is too deep leaves the newcomers their length, and the other way round."""
+    deep = Wave(decodes=60, context=1000, chunk=500)
+    assert deep.within(10_000).chunk == 500
+    long = Wave(decodes=4, context=100, chunk=20_000)
+    assert (long.within(10_000).decodes, long.within(10_000).context) == (4, 100)
+
+
+def test_one_token_of_each_is_left() -> None:
+    assert Wave(60, 1000, 2000, 1600).within(1) == Wave(1, 1, 1, 0)

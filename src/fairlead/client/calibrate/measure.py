@@ -4,6 +4,7 @@ requests take beside their steps."""
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,11 @@ from fairlead.worker.step_log import StepTail
 Progress = Callable[[float, int], None]
 """Told how many seconds have been spent, and how many points were gathered in them."""
 LEAST_WAVES = 30
-"""A wave is made so thin that as many fit into the time."""
+"""Waves are made so thin that as many fit into the time."""
+LEAST_FIRST = 2.0
+"""But a wave may take so many times as long as the first, which is hardly more than its steps."""
+FIRST_CAP = 4 * FIRST.tokens
+"""Where the search for the tokens that fit into a wave's time begins."""
 UNSEEN = 1 / 3
 """Share of the waves that are kept for the check of the fit. Drawn, since whatever counts waves
 falls into step with the sequence they come from."""
@@ -128,14 +133,18 @@ async def _until_over(
     cached: bool,
     progress: Progress,
 ) -> None:
-    begun_s = time.perf_counter()
-    tokens, spent_s = 0, 0.0
+    begun_s = ended_s = time.perf_counter()
+    allowed_s, cap = math.inf, FIRST_CAP
     for wave in chain([FIRST], waves(room, seed, cached=cached)):
-        if spent_s >= seconds:
+        if ended_s - begun_s >= seconds:
             return
-        if tokens:
-            wave = wave.within(round(tokens / spent_s * seconds / LEAST_WAVES))
-        await play(wave)
-        tokens += wave.tokens
-        spent_s = time.perf_counter() - begun_s
-        progress(min(spent_s, seconds), len(found.fitted) + len(found.unseen))
+        await play(wave.within(cap))
+        now_s = time.perf_counter()
+        took_s, ended_s = now_s - ended_s, now_s
+        if wave is FIRST:
+            allowed_s = max(seconds / LEAST_WAVES, LEAST_FIRST * took_s)
+        elif took_s > allowed_s:
+            cap = max(cap // 2, FIRST.tokens)
+        else:
+            cap = min(2 * cap, room.tokens)
+        progress(min(ended_s - begun_s, seconds), len(found.fitted) + len(found.unseen))

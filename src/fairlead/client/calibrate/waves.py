@@ -64,24 +64,33 @@ class Wave:
         return self.decodes * (self.context + DECODE_TOKENS) + self.cached + NEWCOMERS * self.chunk
 
     def within(self, tokens: int) -> Wave:
-        """The same, thinner where it is too much: both sides shrink alike. What is left is one
-        token of each at least."""
-        wave = self
-        while wave.tokens > max(tokens, wave._least):
-            excess = max(wave.tokens / max(tokens, 1), 1.1)
-            shrink = math.sqrt(excess)
-            wave = replace(
-                wave,
-                decodes=max(int(wave.decodes / shrink), min(wave.decodes, 1)),
-                context=max(int(wave.context / shrink), 1),
-                chunk=max(int(wave.chunk / excess), 1),
-                cached=int(wave.cached / excess) // _ALIGNED * _ALIGNED,
-            )
-        return wave
+        """The same, thinner where it is too much: those that decode and the newcomers get half of
+        the tokens each, and what the other leaves. What is left is one token of each at least."""
+        new = self.cached + NEWCOMERS * self.chunk
+        decoding = self.tokens - new
+        return self._with_newcomers(max(tokens - decoding, tokens // 2))._with_decodes(
+            max(tokens - new, tokens // 2)
+        )
 
-    @property
-    def _least(self) -> int:
-        return min(self.decodes, 1) * (1 + DECODE_TOKENS) + NEWCOMERS
+    def _with_newcomers(self, tokens: int) -> Wave:
+        """Chunk and prefix shrink alike."""
+        excess = (self.cached + NEWCOMERS * self.chunk) / max(tokens, 1)
+        if excess <= 1.0:
+            return self
+        chunk = max(int(self.chunk / excess), 1)
+        return replace(self, chunk=chunk, cached=int(self.cached / excess) // _ALIGNED * _ALIGNED)
+
+    def _with_decodes(self, tokens: int) -> Wave:
+        """Batch and context shrink alike, the batch further where outputs alone are too much."""
+        wave = self
+        while (excess := wave.decodes * (wave.context + DECODE_TOKENS) / max(tokens, 1)) > 1.0:
+            shrink = math.sqrt(max(excess, 1.1))
+            decodes = max(int(wave.decodes / shrink), 1)
+            context = max(int(wave.context / shrink), 1)
+            if (decodes, context) == (wave.decodes, wave.context):
+                break
+            wave = replace(wave, decodes=decodes, context=context)
+        return wave
 
 
 FIRST = Wave(2, 16, 32)
