@@ -3,10 +3,10 @@
     python benchmarks/handoff.py
 
 Two workers of the embedded engine, as processes, on this machine; one stream at a time, moved from
-one to the other once a second, by a policy that moves at random. Its client sees which instance
-each token comes from. The pause is the gap before the first token of the new instance, less the
-usual gap of the stream. Beside it stands what the same move would cost without its KV: the time to
-the first token of a prompt as long as the sequence.
+one to the other several times a second by a policy that moves at random. The gateway's event log
+tells when the last token came from the old instance and the first from the new one; the pause is
+what that gap has above the usual one. Beside it stands what the same move would cost without its
+KV: the time to the first token of a prompt as long as the sequence.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import json
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from fairlead.cli.served import served
+from fairlead.observe.read_log import read_log
 
 FLEET = """
 [gateway]
 tick_s = 0.25
+event_log = "LOG"
 
 [[pool]]
 model = "fairlead-nano"
@@ -59,38 +62,43 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=4, help="of each length")
     args = parser.parse_args()
     print(f"parameters: {vars(args)}, {OUTPUT} output tokens, moved four times a second at most")
-    table = Table("prompt", "moves", "usual gap", "pause p50", "pause max", "first token anew")
+    heard: dict[int, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "two.toml"
-        path.write_text(FLEET)
+        path, log = Path(folder) / "two.toml", Path(folder) / "two.log"
+        path.write_text(FLEET.replace("LOG", str(log)))
         with served(path) as url:
-            list(tokens(url, 64, 0))  # Whatever is done once only.
-            for length in LENGTHS:
-                table.add_row(*row(url, length, args.streams))
+            tokens(url, 63, 0)  # Whatever is done once only.
+            for length in track(LENGTHS, "streaming", transient=True):
+                heard[length] = [tokens(url, length, 1 + n) for n in range(args.streams)]
+        gaps = gaps_at_moves(log)
+    table = Table("prompt", "moves", "usual gap", "pause p50", "pause p90", "max", "anew, p50")
+    for length, streams in heard.items():
+        table.add_row(str(length), str(len(gaps[length])), *cells(streams, gaps[length]))
     Console(width=80).print(table)
 
 
-def row(url: str, length: int, n_streams: int) -> tuple[str, ...]:
-    gaps: list[float] = []
-    pauses: list[float] = []
-    firsts: list[float] = []
-    for stream in range(n_streams):
-        sent_s = time.perf_counter()
-        last_s, last_at = 0.0, ""
-        for came_s, at in tokens(url, length, 1 + stream):
-            if not last_at:
-                firsts.append(came_s - sent_s)
-            else:
-                (gaps if at == last_at else pauses).append(came_s - last_s)
-            last_s, last_at = came_s, at
-    usual_s = median(gaps)
-    more = [max(pause - usual_s, 0.0) for pause in pauses]
-    cells = (usual_s, median(more), max(more), median(firsts)) if more else ()
-    return str(length), str(len(pauses)), *(f"{1e3 * seconds:.1f} ms" for seconds in cells)
+def cells(streams: list[list[float]], moves_s: list[float]) -> list[str]:
+    usual_s = median(after - at for times in streams for at, after in pairwise(times[1:]))
+    pauses = sorted(max(gap_s - usual_s, 0.0) for gap_s in moves_s)
+    anew_s = median(times[1] - times[0] for times in streams)
+    told = [usual_s, median(pauses), pauses[int(0.9 * len(pauses))], pauses[-1], anew_s]
+    return [f"{1e3 * seconds:.1f} ms" for seconds in told]
 
 
-def tokens(url: str, length: int, seed: int) -> Iterator[tuple[float, str]]:
-    """When each token of a stream came, and from where."""
+def gaps_at_moves(log: Path) -> dict[int, list[float]]:
+    """From the last token of the old instance to the first of the new one, by prompt length."""
+    length: dict[str, int] = {}
+    gaps: dict[int, list[float]] = {}
+    for line in read_log(log):
+        if line["what"] == "arrived":
+            length[line["request"]] = line["prompt_tokens"]
+        elif line["what"] == "first-token" and "since_s" in line:
+            gaps.setdefault(length[line["request"]], []).append(line["t"] - line["since_s"])
+    return gaps
+
+
+def tokens(url: str, length: int, seed: int) -> list[float]:
+    """When the request was sent, and when each of its tokens came."""
     draw = Random(f"{length} {seed}")  # A prompt that nobody has in a cache.
     body = {
         "model": "fairlead-nano",
@@ -98,17 +106,16 @@ def tokens(url: str, length: int, seed: int) -> Iterator[tuple[float, str]]:
         "max_tokens": OUTPUT,
         "ignore_eos": True,
         "stream": True,
-        "fairlead": {"positions": True},
     }
     request = urllib.request.Request(
         f"{url}/v1/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
+    times = [time.perf_counter()]
     with urllib.request.urlopen(request, timeout=120) as lines:
         for line in lines:
             if line.startswith(b"data: {"):
-                place = json.loads(line[6:]).get("fairlead")
-                if place and place.get("n"):
-                    yield time.perf_counter(), place["instance"]
+                times.append(time.perf_counter())
+    return times
 
 
 if __name__ == "__main__":
