@@ -7,10 +7,12 @@ whatever happened to it on the way.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from fairlead.fleet import Fleet, Limits
+from fairlead.fleet.pools import PoolBounds
 from fairlead.instance import Instance
 from fairlead.latency import from_coefficients
 from fairlead.model import (
@@ -37,6 +39,9 @@ from fairlead.model import (
 )
 from fairlead.observe.invariants import Checker
 from fairlead.policies import registry
+from fairlead.policies.rescheduling import ReschedulingPolicy
+from fairlead.policies.roles import RolesPolicy
+from fairlead.policies.scaling import ScalingPolicy
 
 
 def token(id: str, position: int) -> int:
@@ -47,6 +52,9 @@ def fleet(
     routing: str = "round-robin",
     admission: str = "always",
     seed: int = 0,
+    rescheduling: ReschedulingPolicy | None = None,
+    roles: RolesPolicy | None = None,
+    pools: Sequence[tuple[PoolBounds, ScalingPolicy | None]] = (),
     **limits: Any,
 ) -> Fleet:
     return Fleet(
@@ -54,6 +62,9 @@ def fleet(
         registry.build("admission", admission, {}, Random(f"admission {seed}")),
         Limits(**limits),
         models=("m",),
+        rescheduling=rescheduling,
+        roles=roles,
+        pools=pools,
     )
 
 

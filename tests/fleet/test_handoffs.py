@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from fairlead.fleet import Fleet, Limits
 from fairlead.model import (
     Action,
     Cancel,
@@ -179,11 +178,9 @@ class Proposes:
         return moves
 
 
-def proposed(*moves: Move, begun: bool = True, limits: Limits | None = None) -> list[Action]:
+def proposed(*moves: Move, begun: bool = True, **limits: int) -> list[Action]:
     """What comes of these proposals where r1 is on `a`, and `b` and `c` have room."""
-    plain = fleet()
-    the_fleet = Fleet(plain._routing, plain._admission, limits, rescheduling=Proposes(*moves))
-    world = World(the_fleet)
+    world = World(fleet(rescheduling=Proposes(*moves), **limits))
     for name in "abc":
         world.up(replace(spec(name), address=name))
     world.arrive(request("r1", out=8))
@@ -222,7 +219,7 @@ def test_a_request_that_is_proposed_twice_moves_once() -> None:
 
 
 def test_a_policy_that_cannot_make_up_its_mind_is_not_heard_for_ever() -> None:
-    assert proposed(Move(R1, A, B), limits=Limits(max_moves=0)) == []
+    assert proposed(Move(R1, A, B), max_moves=0) == []
 
 
 def test_the_checker_sees_two_hand_offs_at_once() -> None:

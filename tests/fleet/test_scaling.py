@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fairlead.fleet import Fleet
 from fairlead.fleet.pools import PoolBounds
 from fairlead.model import (
     Action,
@@ -49,10 +48,8 @@ class Wants:
 
 
 def world(names: str, wants: Wants | None = None, least: int = 0, most: int = 9) -> World:
-    plain = fleet()
     bounds = PoolBounds("p", "m", len(names), least, most)
-    the_fleet = Fleet(plain._routing, plain._admission, models=("m",), pools=[(bounds, wants)])
-    the_world = World(the_fleet)
+    the_world = World(fleet(pools=[(bounds, wants)]))
     for name in names:
         the_world.up(replace(spec(name), address=name))
     return the_world

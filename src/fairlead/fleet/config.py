@@ -86,6 +86,7 @@ class PolicyConfig:
     routing: str = "prefix-load"
     batching: str = "slack"
     rescheduling: str = "none"
+    roles: str = "none"
     scaling: str = "none"
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters by family."""
@@ -137,6 +138,7 @@ class FleetConfig:
             self.limits,
             models=[pool.model for pool in self.pools],
             rescheduling=self.policy.build("rescheduling", seed),
+            roles=self.policy.build("roles", seed),
             pools=[
                 (pool.bounds, self.policy.build("scaling", seed, pool.name)) for pool in self.pools
             ],

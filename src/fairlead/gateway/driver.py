@@ -21,6 +21,7 @@ from fairlead.model import (
     Request,
     RequestId,
     Scale,
+    SetRole,
     Stop,
 )
 from fairlead.worker import wire
@@ -75,6 +76,7 @@ class Driver:
             Handoff: self._hand_off,
             Scale: self._scale,
             Stop: self._stop,
+            SetRole: self._nothing,
         }
 
     def open(self, request: Request, outlet: Outlet) -> None:
@@ -120,6 +122,9 @@ class Driver:
 
     def _scale(self, action: Scale) -> None:
         self.provision(action.pool, action.n)
+
+    def _nothing(self, action: SetRole) -> None:
+        """The fleet sees to it itself."""
 
     def _stop(self, action: Stop) -> None:
         if link := self.links.get(action.instance):

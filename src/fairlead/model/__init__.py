@@ -14,6 +14,7 @@ from fairlead.model.actions import (
     Reject,
     RejectWhy,
     Scale,
+    SetRole,
     Stop,
 )
 from fairlead.model.errors import (
@@ -106,6 +107,7 @@ __all__ = [
     "Sampling",
     "Scale",
     "SequenceView",
+    "SetRole",
     "Step",
     "StepResult",
     "StepShape",

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from fairlead.model.events import CancelWhy, TokenRow
 from fairlead.model.ids import InstanceId, RequestId
+from fairlead.model.instance import Role
 from fairlead.model.request import FinishReason, Request
 
 
@@ -139,4 +140,12 @@ class Stop(Struct, frozen=True, gc=False):
     instance: InstanceId
 
 
-Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel | Scale | Stop
+class SetRole(Struct, frozen=True, gc=False):
+    """From now on the fleet sends an instance what this role says. Nobody has to do anything: an
+    instance does whatever it is sent."""
+
+    instance: InstanceId
+    role: Role
+
+
+Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel | Scale | SetRole | Stop

@@ -6,7 +6,18 @@ from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from fairlead.model import Action, Cancel, Complete, Deliver, Dispatch, Handoff, Reject, Scale, Stop
+from fairlead.model import (
+    Action,
+    Cancel,
+    Complete,
+    Deliver,
+    Dispatch,
+    Handoff,
+    Reject,
+    Scale,
+    SetRole,
+    Stop,
+)
 
 WORDS = 4000
 """Words that are hashed at a time."""
@@ -59,6 +70,9 @@ class Digest:
             numbers.append(action.n)
         elif type(action) is Stop:
             words.append(action.instance)
+        elif type(action) is SetRole:
+            words.append(action.instance)
+            words.append(action.role.value)
         else:
             assert type(action) is Cancel, f"{action!r} has no place in the digest"
             words.append(action.instance)

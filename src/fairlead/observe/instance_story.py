@@ -20,6 +20,13 @@ COUNTED = {
 }
 
 
+ROLES = {
+    "mixed": "computes prompts and decodes from now on",
+    "prefill": "computes prompts only from now on",
+    "decode": "only decodes what others have prefilled from now on",
+}
+
+
 @dataclass(slots=True)
 class InstanceStory:
     """Everything that the log says of one instance."""
@@ -109,6 +116,8 @@ def _note(story: InstanceStory, line: Line, inside: dict[str, None]) -> None:
         why = f": {line['why']}" if line.get("why") else ""
         story.marks.append(Moment(t_s, f"was lost{why}; it held {len(inside):,} requests"))
         story.lost_s = t_s
+    elif what == "role":
+        story.marks.append(Moment(t_s, ROLES[line["role"]]))
     elif what == "report":
         story.loads.append((t_s, line["running"], line["waiting"], line["slowdown"]))
     elif what == "dispatch":

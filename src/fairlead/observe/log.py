@@ -37,6 +37,7 @@ from fairlead.model import (
     Reported,
     RequestId,
     Scale,
+    SetRole,
     Stop,
     Tokens,
 )
@@ -89,6 +90,7 @@ class EventLog:
             Complete: self._completed,
             Reject: self._rejected,
             Scale: self._scale,
+            SetRole: self._set_role,
             Stop: self._stop,
             Cancel: self._cancel,
         }
@@ -286,6 +288,9 @@ class EventLog:
 
     def _scale(self, action: Scale, now: float) -> None:
         self._write(now, "scale", pool=action.pool, n=action.n)
+
+    def _set_role(self, action: SetRole, now: float) -> None:
+        self._write(now, "role", instance=action.instance, role=action.role.value)
 
     def _stop(self, action: Stop, now: float) -> None:
         self._write(now, "stop", instance=action.instance)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from fairlead.model import ConfigError
 
-FAMILIES = ("admission", "routing", "batching", "rescheduling", "scaling")
+FAMILIES = ("admission", "routing", "batching", "rescheduling", "roles", "scaling")
 
 Builder = Callable[[Any, Random], Any]
 B = TypeVar("B", bound=Builder)
@@ -87,6 +87,10 @@ def batching(name: str, params: type[Any]) -> Callable[[B], B]:
 
 def rescheduling(name: str, params: type[Any]) -> Callable[[B], B]:
     return register("rescheduling", name, params)
+
+
+def roles(name: str, params: type[Any]) -> Callable[[B], B]:
+    return register("roles", name, params)
 
 
 def scaling(name: str, params: type[Any]) -> Callable[[B], B]:

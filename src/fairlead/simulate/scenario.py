@@ -269,6 +269,9 @@ def _hand_offs(rng: Random, fleet: dict[str, Any]) -> None:
             twin = {**pool, "name": f"{pool['name']}d", "role": "decode"}
             pool["role"] = rng.choice(["prefill", "prefill", "mixed"])
             fleet["pool"].append(twin)
+    if rng.random() < 0.2:
+        fleet["policy"]["roles"] = "random-roles"
+        fleet["policy"]["params"]["roles"] = {"period_s": rng.choice([0.0, 1.0])}
     if rng.random() < 0.3:
         fleet["policy"]["scaling"] = "random-sizes"
         fleet["policy"]["params"]["scaling"] = {"period_s": rng.choice([0.3, 1.0, 3.0])}

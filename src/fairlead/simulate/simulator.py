@@ -18,6 +18,7 @@ from fairlead.model import (
     InstanceUp,
     Reject,
     Scale,
+    SetRole,
     Stop,
     Tick,
 )
@@ -73,6 +74,7 @@ class Simulator:
             Handoff: self._hand_off,
             Scale: self._scale,
             Stop: self._stop,
+            SetRole: self._nothing,
             Complete: self.clients.complete,
             Reject: self.clients.reject,
         }
@@ -216,6 +218,9 @@ class Simulator:
 
     def _boot(self, born: tuple[PoolConfig, int]) -> None:
         self._start(self._machine(*born))
+
+    def _nothing(self, action: SetRole) -> None:
+        """The fleet sees to it itself."""
 
     def _stop(self, action: Stop) -> None:
         machine = self.machines[action.instance]

@@ -82,8 +82,7 @@ class Watch:
             waiting = [t for t in fleet.requests.values() if t.instance is None]
             for shadow in [shadow for shadow in fleet.instances.values() if shadow.has_room]:
                 for tracked in waiting:
-                    may = fleet.may_begin(tracked.request.model, shadow)
-                    assert not may or shadow.id in tracked.too_long_for, (
+                    assert not fleet.may_begin(tracked, shadow), (
                         f"7: {shadow.id} has room, and {tracked.request.id} waits for one"
                     )
 

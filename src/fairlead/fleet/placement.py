@@ -1,0 +1,233 @@
+"""Where each request is: at an instance, in the fleet's queue, or ended.
+
+Requests are conserved here. Every one that was accepted has one owner until it ends, and it ends
+exactly once, with `Complete` or `Reject`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from fairlead.fleet.handoffs import Handoffs
+from fairlead.fleet.limits import Limits
+from fairlead.fleet.roster import Roster
+from fairlead.fleet.shadow import Shadow
+from fairlead.fleet.tracked import Tracked
+from fairlead.model import (
+    Action,
+    Complete,
+    CompleteWhy,
+    Dispatch,
+    DispatchWhy,
+    FinishReason,
+    InstanceId,
+    Outcome,
+    Reject,
+    RejectWhy,
+    Request,
+    RequestId,
+)
+from fairlead.policies.routing import RoutingPolicy
+
+PREDICTED_EVERY = 8
+"""One request in so many tells how good predictions are."""
+
+
+class Placement:
+    """Places requests, queues them, takes them away and ends them."""
+
+    def __init__(
+        self, roster: Roster, handoffs: Handoffs, routing: RoutingPolicy, limits: Limits
+    ) -> None:
+        self._roster = roster
+        self._handoffs = handoffs
+        self._routing = routing
+        self._limits = limits
+        self.requests: dict[RequestId, Tracked] = {}
+        """Everything under way, in order of arrival."""
+        self.queue: deque[Tracked] = deque()
+        """Those who wait for an instance with room."""
+        self._dispatches = 0
+
+    def current(self, instance: InstanceId, request: RequestId, attempt: int) -> Tracked | None:
+        """The request, if this is the attempt that counts."""
+        tracked = self.requests.get(request)
+        if tracked is None or tracked.instance != instance or tracked.attempt != attempt:
+            return None
+        return tracked
+
+    # ---------------------------------------------------------------- who could take it
+
+    def candidates(self, request: Request) -> list[Shadow]:
+        """Instances that could take the request now."""
+        return [shadow for shadow in self._roster.beginners(request.model) if shadow.has_room]
+
+    def candidates_for(self, tracked: Tracked) -> list[Shadow]:
+        """The same, without those that have said that it is too long for them."""
+        if not tracked.too_long_for:
+            return self.candidates(tracked.request)
+        return [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
+
+    def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
+        """Instances to which it is sent, with room or without: where it is too long for all that
+        begin requests, those that else only take over."""
+        model, too_long = tracked.request.model, tracked.too_long_for
+        if not too_long:
+            return self._roster.beginners(model)
+        begin = [shadow for shadow in self._roster.beginners(model) if shadow.id not in too_long]
+        return begin or [s for s in self._roster.takers(model) if s.id not in too_long]
+
+    # ---------------------------------------------------------------- placing
+
+    def accept(
+        self, request: Request, candidates: list[Shadow], why: DispatchWhy, now: float
+    ) -> list[Action]:
+        """From now on the fleet answers for this request."""
+        tracked = self.requests[request.id] = Tracked(request, now)
+        return self.place(tracked, why, now, candidates)
+
+    def place(
+        self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
+    ) -> list[Action]:
+        """Sends a request to the best candidate; without one it queues."""
+        if not candidates:
+            tracked.instance = None
+            tracked.queued_s = now
+            tracked.refused.clear()
+            # One that is mid-stream has a client who is waiting for the next word.
+            (self.queue.appendleft if tracked.produced else self.queue.append)(tracked)
+            return []
+        best = self._routing.rank(tracked.request, candidates, now)[0]
+        shadow = self._roster.by_id[best.id]
+        if tracked.attempt == 0:
+            self._predict(tracked, shadow, now)
+        return [self.dispatch(tracked, shadow, why, now)]
+
+    def dispatch(self, tracked: Tracked, shadow: Shadow, why: DispatchWhy, now: float) -> Dispatch:
+        request = tracked.request
+        tracked.instance = shadow.id
+        tracked.issued += 1
+        tracked.attempt = tracked.issued
+        tracked.dispatched_s = now
+        shadow.promise(request, tracked.attempt, len(tracked.produced))
+        return Dispatch(shadow.id, request, tracked.attempt, tuple(tracked.produced), why)
+
+    def _predict(self, tracked: Tracked, shadow: Shadow, now: float) -> None:
+        """What the shadow believes, to be held against what happens: of one request in a few, for
+        a figure and no decision hangs on it."""
+        self._dispatches += 1
+        if self._dispatches % PREDICTED_EVERY == 1:
+            waited_s = now - tracked.request.arrival_s
+            tracked.predicted_ttft_s = waited_s + shadow.predicted_ttft_s(tracked.request)
+            tracked.predicted_e2e_s = waited_s + shadow.predicted_e2e_s(tracked.request)
+
+    def place_again(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
+        """A request that was accepted, and perhaps streams already, needs another instance."""
+        given_up = self._handoffs.abandon(tracked)
+        return given_up + self._place_anew(tracked, why, now)
+
+    def _place_anew(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
+        if tracked.instance is not None:
+            self.leave(tracked)
+        if len(tracked.produced) >= tracked.request.max_tokens:
+            # Only the word that it had finished was lost.
+            return self.complete(tracked, Outcome.FINISHED, CompleteWhy.ENDED, FinishReason.LENGTH)
+        tracked.refused.clear()
+        return self.place(tracked, why, now, self.candidates_for(tracked))
+
+    def place_queued(self, now: float) -> list[Action]:
+        """Gives queued requests to instances that have room again, oldest first."""
+        if not self.queue:
+            return []
+        actions: list[Action] = []
+        blocked: list[Tracked] = []
+        full: dict[str, None] = {}
+        n_models = self._roster.n_models
+        # Where all that begin requests are full, who is too long for them may go elsewhere.
+        to_the_end = self._roster.has_takers and any(t.too_long_for for t in self.queue)
+        while self.queue and (len(full) < n_models or to_the_end):
+            tracked = self.queue.popleft()
+            model = tracked.request.model
+            skip = model in full and not tracked.too_long_for
+            candidates = [] if skip else self.candidates_for(tracked)
+            if candidates:
+                actions += self.place(tracked, DispatchWhy.QUEUED, now, candidates)
+                continue
+            blocked.append(tracked)
+            if not tracked.too_long_for:
+                full[model] = None
+        self.queue.extendleft(reversed(blocked))
+        return actions
+
+    # ---------------------------------------------------------------- leaving
+
+    def leave(self, tracked: Tracked) -> None:
+        """The request is not at its instance any more."""
+        shadow = self._roster.by_id.get(tracked.instance) if tracked.instance else None
+        if shadow is not None:
+            shadow.release(tracked.request.id, tracked.context_tokens)
+        tracked.instance = None
+
+    def complete(
+        self,
+        tracked: Tracked,
+        outcome: Outcome,
+        why: CompleteWhy,
+        reason: FinishReason | None = None,
+        cached_tokens: int = 0,
+    ) -> list[Action]:
+        given_up = self._handoffs.abandon(tracked)
+        self._forget(tracked)
+        complete = Complete(tracked.request.id, outcome, reason, why, cached_tokens)
+        return [complete, *given_up]
+
+    def give_up(self, tracked: Tracked, reject: RejectWhy, fail: CompleteWhy) -> list[Action]:
+        """Ends a request that cannot be placed: a rejection as long as nothing was delivered."""
+        if tracked.produced:
+            return self.complete(tracked, Outcome.FAILED, fail)
+        self._forget(tracked)
+        retry_after_s = None if reject is RejectWhy.TOO_LONG else self.queue_wait_s()
+        return [Reject(tracked.request.id, reject, retry_after_s)]
+
+    def give_up_overdue(self, now: float) -> list[Action]:
+        """Ends those that have queued for longer than anybody should."""
+        late_s = now - self._limits.max_queued_s
+        actions: list[Action] = []
+        for tracked in [tracked for tracked in self.queue if tracked.queued_s < late_s]:
+            actions += self.give_up(
+                tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
+            )
+        return actions
+
+    def _forget(self, tracked: Tracked) -> None:
+        if tracked.instance is None:
+            if tracked in self.queue:
+                self.queue.remove(tracked)
+        else:
+            self.leave(tracked)
+        del self.requests[tracked.request.id]
+
+    def queue_wait_s(self) -> float:
+        """When a place will probably be free: the backlog of the least loaded instance, shared by
+        all who queue already."""
+        waits = [shadow.backlog_s() for shadow in self._roster.by_id.values()]
+        if not waits:
+            return self._limits.max_queued_s
+        return min(waits) * (1 + len(self.queue) / len(waits))
+
+    def check_invariants(self) -> None:
+        """Requests are conserved and have one owner: invariants 1 and 4."""
+        queued = list(self.queue)
+        assert len({id(tracked) for tracked in queued}) == len(queued), "queued twice"
+        for tracked in queued:
+            assert tracked.instance is None, f"{tracked!r} is queued and placed"
+            assert self.requests.get(tracked.request.id) is tracked, f"{tracked!r} is unknown"
+        for tracked in self.requests.values():
+            if tracked.instance is None:
+                assert tracked in self.queue, f"{tracked!r} is nowhere"
+            else:
+                shadow = self._roster.by_id.get(tracked.instance)
+                assert shadow is not None, f"{tracked!r} is on an instance that is gone"
+                known = shadow.attempts.get(tracked.request.id)
+                assert known == tracked.attempt, f"{shadow.id} does not know {tracked!r}"
