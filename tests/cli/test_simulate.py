@@ -95,6 +95,30 @@ def test_a_story_follows_from_the_log(
     assert "is no event log" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("id", ["cmpl-r1af01", "chatcmpl-r1af01", "r1af01.0"])
+def test_a_story_is_found_by_the_id_of_the_answer(
+    id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gateway names a request after the answer, and numbers its choices."""
+    log = tmp_path / "live.log"
+    lines = (
+        {"what": "log", "format": 1},
+        {
+            "t": 1.0,
+            "what": "arrived",
+            "request": "r1af01.0",
+            "arrival_s": 1.0,
+            "prompt_tokens": 5,
+            "max_tokens": 9,
+            "objective": {"name": "batch"},
+        },
+        {"t": 1.1, "what": "reject", "request": "r1af01.0", "why": "draining"},
+    )
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["story", str(log), id]) == 0
+    assert "r1af01.0" in capsys.readouterr().out
+
+
 def test_a_log_changes_nothing(fleet: str, tmp_path: Path) -> None:
     _, without = simulated(fleet, tmp_path, "--quiet")
     _, logged = simulated(fleet, tmp_path, "--quiet", "--log", str(tmp_path / "run.log"))

@@ -39,11 +39,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("log", metavar="LOG", type=Path, help="an event log")
-    parser.add_argument("id", metavar="ID", help="a request such as r17, or an instance")
+    parser.add_argument(
+        "id",
+        metavar="ID",
+        help="a request such as r17, the id of an answer such as cmpl-r1af01, or an instance",
+    )
     parser.add_argument("--json", action="store_true", help="the log's own lines about it")
 
 
 def run(args: argparse.Namespace) -> int:
+    args.id = _as_logged(args.id)
     if args.json:
         return _lines(args.log, args.id)
     teller = Storyteller(args.id)
@@ -56,6 +61,14 @@ def run(args: argparse.Namespace) -> int:
         raise not_in_log(args.log, args.id, teller.ids)
     _print(instance.title, instance.begin_s, instance.moments, f"in all: {instance.verdict}")
     return 0
+
+
+def _as_logged(id: str) -> str:
+    """What the log calls the first choice of an answer that an API gave this id."""
+    for prefix in ("chatcmpl-", "cmpl-"):
+        if id.startswith(prefix):
+            return f"{id.removeprefix(prefix)}.0"
+    return id
 
 
 def _lines(log: Path, id: str) -> int:
