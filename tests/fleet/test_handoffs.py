@@ -222,6 +222,15 @@ def test_a_policy_that_cannot_make_up_its_mind_is_not_heard_for_ever() -> None:
     assert proposed(Move(R1, A, B), max_moves=0) == []
 
 
+def test_nothing_moves_to_where_a_token_has_another_size() -> None:
+    world = World(fleet(rescheduling=Proposes(Move(R1, A, B))))
+    for name, size in (("a", 16), ("b", 32)):
+        world.up(replace(spec(name), address=name, kv_bytes_per_token=size))
+    world.arrive(request("r1", out=8))
+    world.tell(tokens(A, 1, 0, [5]))
+    assert world.tell(Tick()) == []
+
+
 def test_the_checker_sees_two_hand_offs_at_once() -> None:
     checker = Checker()
     checker._open[R1] = 1

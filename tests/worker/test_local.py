@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -96,6 +97,31 @@ async def test_a_killed_worker_is_started_again_and_a_stopped_one_drains() -> No
             await stop
             await task
         assert not fleet.pids
+
+
+async def test_no_more_workers_are_made_than_this_machine_is_to_run() -> None:
+    told: list[str] = []
+    async with a_gateway() as gateway:
+        one = emulated(gateway)
+        more = lambda pool, i: replace(one, name=f"more{i}")  # noqa: E731
+        fleet = LocalFleet([one], "secret", tell=told.append, more=more, most=2)
+        async with keeping(fleet) as task:
+            await joined_line(gateway)
+            fleet.scale(one.pool, 9)
+            await joined_line(gateway)
+            assert sorted(fleet.pids) == ["i0", "more1"]
+            assert f"{one.pool} is to have 9 workers; all in all 2 run here at most" in told
+            await fleet.stop(PATIENCE_S)
+            await task
+
+
+def test_a_fleet_beyond_the_machine_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "many.toml"
+    path.write_text('[[pool]]\nengine = "emulated"\ninstances = 65\n')
+    assert main(["serve", str(path)]) == 2
+    assert "65 instances, and this machine runs 64 at most" in capsys.readouterr().err
 
 
 def line_frames(line: WorkerLine) -> list[Frame]:

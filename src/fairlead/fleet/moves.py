@@ -48,11 +48,11 @@ class Moves:
     def prefilled(self, tracked: Tracked, now: float) -> list[Action]:
         """Its prompt is computed, and its instance is there for prompts: it decodes where there
         is room, or here until there is."""
-        request, context = tracked.request, tracked.context_tokens
+        request = tracked.request
         assert tracked.instance is not None, f"{tracked!r} is nowhere"
         here = self._roster.by_id[tracked.instance]
         hosts = self._roster.of(request.model)
-        others = [shadow for shadow in hosts if shadow is not here and shadow.takes(context)]
+        others = [shadow for shadow in hosts if _fits(here, shadow, tracked.context_tokens)]
         takers = self._roles.decoders(request, here, others, now)
         if not takers:
             return []
@@ -92,7 +92,7 @@ class Moves:
         request = tracked.request
         if source.decodes(request.id):
             hosts = self._roster.decoders(request.model) or self._roster.of(request.model)
-            takers = [shadow for shadow in hosts if shadow.takes(tracked.context_tokens)]
+            takers = [host for host in hosts if _fits(source, host, tracked.context_tokens)]
             if not takers:
                 return []
             target = self._best(tracked, takers, now)
@@ -128,8 +128,9 @@ class Moves:
         target = self._roster.by_id.get(move.target)
         if tracked is None or target is None or not self._is_sound(move, tracked, target):
             return []
-        if self._roster.by_id[move.source].decodes(move.request):
-            if target.role is Role.PREFILL or not target.takes(tracked.context_tokens):
+        source = self._roster.by_id[move.source]
+        if source.decodes(move.request):
+            if target.role is Role.PREFILL or not _fits(source, target, tracked.context_tokens):
                 return []
             tracked.moves += 1
             return [self._handoffs.begin(tracked, target, move.why, now)]
@@ -147,3 +148,9 @@ class Moves:
             and target.spec.model == tracked.request.model
             and target.id not in tracked.too_long_for
         )
+
+
+def _fits(source: Shadow, target: Shadow, context_tokens: int) -> bool:
+    """Whether the target has room for a sequence of this context, and KV of the same size."""
+    alike = source.spec.kv_bytes_per_token == target.spec.kv_bytes_per_token
+    return alike and source is not target and target.takes(context_tokens)

@@ -62,15 +62,18 @@ class LocalFleet:
         gave_up: Callable[[str, ConfigError], None] | None = None,
         command: Sequence[str] = COMMAND,
         more: Callable[[str, int], WorkerSettings] | None = None,
+        most: int | None = None,
     ) -> None:
         """`tell` gets what workers print, a line at a time, and what happens to them. `gave_up`
         hears of a worker that cannot live, by name; without it `run` raises the error. `more`
         makes the settings of the pool's worker of this number, counted from 0; with it there may
-        be no worker for a while, and `run` goes on until `stop`."""
+        be no worker for a while, and `run` goes on until `stop`. It never makes them more than
+        `most` in all."""
         self._slots = [
             _Slot(settings, settings.name or f"worker {i}") for i, settings in enumerate(workers)
         ]
         self._more = more
+        self._most = most
         self._group: asyncio.TaskGroup | None = None
         self._token = token
         self._tell = tell
@@ -110,7 +113,11 @@ class LocalFleet:
         if self._more is None or self._group is None or self._stopping.is_set():
             return
         mine = [slot for slot in self._slots if slot.settings.pool == pool]
-        for number in range(len(mine), len(mine) + n - sum(not slot.ended for slot in mine)):
+        missing = n - sum(not slot.ended for slot in mine)
+        room = missing if self._most is None else self._most - sum(not s.ended for s in self._slots)
+        if room < missing:
+            self._tell(f"{pool} is to have {n} workers; all in all {self._most} run here at most")
+        for number in range(len(mine), len(mine) + min(missing, room)):
             settings = self._more(pool, number)
             slot = _Slot(settings, settings.name or f"worker {len(self._slots)}")
             self._slots.append(slot)
