@@ -49,7 +49,8 @@ class WhenItPays:
         return takers
 
     def _stays(self, request: RequestView, here: HostView, takers: Sequence[HostView]) -> bool:
-        if here.waiting or here.predicted_tpot_s(request) > promised_tpot_s(request, self._params.tpot_s):
+        promised_s = promised_tpot_s(request, self._params.tpot_s)
+        if here.waiting or here.predicted_tpot_s(request) > promised_s:
             return False
         there_s = min(_rest_s(request, host) for host in takers)
         handoff_s = here.handoff_s(request.prompt_tokens)
