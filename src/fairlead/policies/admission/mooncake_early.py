@@ -5,8 +5,9 @@ Rule:  load is the predicted TTFT over the promised one on the side that prefill
        time per output token over the promised one on the side that decodes, each on the instance
        where it is least. A request is rejected if the larger of the two is above `most`.
 
-A promise that was not made loads nothing, so batch work is never rejected. Load is that of now: the
-paper shows that with roles apart it lags behind what prefill will send to decode, and swings.
+A promise that was not made loads nothing, so batch work is never rejected. Load is that of now:
+with roles apart it lags behind what prefill will send to decode, and under overload both swing.
+`mooncake-predicted` is the paper's cure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from fairlead.model import InstanceView, RequestView, Role
+from fairlead.model import InstanceView, RequestView
+from fairlead.policies.admission import sides
 from fairlead.policies.registry import admission
 
 
@@ -42,18 +44,16 @@ class MooncakeEarly:
         promise, most = request.objective, self._params.most
         excess_s = 0.0
         if promise.ttft_s is not None:
-            waited_s = now - request.arrival_s
-            prefilling = [view for view in candidates if view.role is not Role.DECODE]
-            ttft_s = min((view.predicted_ttft_s(request) for view in prefilling), default=0.0)
-            excess_s = waited_s + ttft_s - most * promise.ttft_s
+            beginners = sides.beginners(candidates)
+            ttft_s = min((view.predicted_ttft_s(request) for view in beginners), default=0.0)
+            excess_s = now - request.arrival_s + ttft_s - most * promise.ttft_s
         if excess_s <= 0 and not self._too_slow(request, candidates):
             return None
         return max(excess_s, self._params.retry_after_s)
 
     def _too_slow(self, request: RequestView, candidates: Sequence[InstanceView]) -> bool:
-        promised_s = request.objective.tpot_s
-        decoding = [view for view in candidates if view.role is not Role.PREFILL]
-        if promised_s is None or not decoding:
+        promised_s, decoders = request.objective.tpot_s, sides.decoders(candidates)
+        if promised_s is None or not decoders:
             return False
-        tpot_s = min(view.predicted_tpot_s(request) for view in decoding)
+        tpot_s = min(view.predicted_tpot_s(request) for view in decoders)
         return tpot_s > self._params.most * promised_s

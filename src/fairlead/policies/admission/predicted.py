@@ -5,6 +5,9 @@ Rule:   a request is rejected if on every instance the predicted first token com
         `tolerance` times its `ttft_s`, or the predicted last token after `tolerance` times its
         deadline. A promised pace (`tpot_s`) rejects nobody: the instance's budget protects it.
         Batch work is never rejected.
+
+Instances that only decode are asked for the time from the first token to the last, and only where
+the first is made by one that hands off; for all of it where nobody else is left.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from fairlead.model import InstanceView, RequestView
+from fairlead.model import InstanceView, RequestView, Role
+from fairlead.policies.admission import sides
 from fairlead.policies.registry import admission
 
 
@@ -40,14 +44,17 @@ class Predicted:
     ) -> float | None:
         if not candidates or not request.objective.timed:
             return None
+        handed_off_s = _handed_off_s(request, candidates)
         least_s = float("inf")
-        for view in candidates:
-            least_s = min(least_s, self._excess_s(request, view, now))
+        for view in sides.beginners(candidates):
+            least_s = min(least_s, self._excess_s(request, view, handed_off_s, now))
             if least_s <= 0:
                 return None  # One that keeps the promise is enough; which is best, routing asks.
         return max(least_s, self._params.min_retry_after_s)
 
-    def _excess_s(self, request: RequestView, view: InstanceView, now: float) -> float:
+    def _excess_s(
+        self, request: RequestView, view: InstanceView, handed_off_s: float | None, now: float
+    ) -> float:
         """Seconds by which the prediction misses; at most 0 where the objective is kept."""
         objective, tolerance = request.objective, self._params.tolerance
         waited_s = now - request.arrival_s
@@ -55,6 +62,18 @@ class Predicted:
         if objective.ttft_s is not None:
             excess_s = waited_s + view.predicted_ttft_s(request) - tolerance * objective.ttft_s
         if objective.deadline_s is not None:
-            e2e_s = waited_s + view.predicted_e2e_s(request)
+            if view.role is Role.PREFILL and handed_off_s is not None:
+                e2e_s = waited_s + view.predicted_ttft_s(request) + handed_off_s
+            else:
+                e2e_s = waited_s + view.predicted_e2e_s(request)
             excess_s = max(excess_s, e2e_s - tolerance * objective.deadline_s)
         return excess_s
+
+
+def _handed_off_s(request: RequestView, candidates: Sequence[InstanceView]) -> float | None:
+    """Seconds from the first token to the last where they are least for what was handed off; None
+    where nobody needs to know, or nobody takes anything over."""
+    if request.objective.deadline_s is None:
+        return None
+    takers = [view for view in candidates if view.role is Role.DECODE]
+    return min((sides.decoding_s(request, view) for view in takers), default=None)
