@@ -1,19 +1,21 @@
 """What a fixed pool costs at the peak of a bursty hour, and what scaling it saves and loses.
 
-    python benchmarks/scaling.py                      # an hour of ServeGen, about five minutes
-    python benchmarks/scaling.py --quick              # a tenth of the work, with the same orders
+    python benchmarks/scaling.py            # an hour of ServeGen, in eight minutes of two cores
+    python benchmarks/scaling.py --quick    # one minute
     python benchmarks/scaling.py --policies kpa,kpa:target=12 --start-up 30,120
     python benchmarks/scaling.py --window 350280:354600 --fixed 8 --most 16   # another burst
 
 Prints, for each scaling policy and start-up time, the share of requests that kept their objective
 (first token within 5 s, 250 ms per token) and the instance-hours until the last arrival, from when
-an instance was asked for: what starts is paid for. Who asks for no more than a number of requests
-per instance needs that number: `NAME:target=N` says another than the default.
+an instance was asked for: what starts is paid for. Policies that count requests need the number
+that is right for an instance, and it differs from load to load: `NAME:target=N` says another than
+the default.
 
 The hour is that of the trace with the steepest rise: 5 requests/s, five times as many from one
 moment to the next, three times as many, and 5 again. Its rates are those of ten-minute windows, so
 bursts are steps, which nobody can see coming; real ones have some slope. `--quick` plays every
-16th request with lengths eight times as long on the same instances, half the tokens a second.
+16th request with lengths eight times as long on the same instances: about the same work in fewer
+requests, so that policies which count requests see another load, and come out in another order.
 
 The traces lie in ../shared/traces. Equal arguments, equal figures.
 """
@@ -39,7 +41,7 @@ from rich.table import Table
 from fairlead import __version__
 from fairlead.client.progress import Bar
 from fairlead.fleet.config import FleetConfig, read_config
-from fairlead.model import Action, Event, InstanceDown, InstanceId, InstanceUp
+from fairlead.model import Action, Event, FairleadError, InstanceDown, InstanceId, InstanceUp
 from fairlead.planner.pool import run_all
 from fairlead.planner.source import TraceSource
 from fairlead.simulate import simulate
@@ -291,4 +293,8 @@ def _cells(result: Result) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FairleadError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -30,7 +30,7 @@ from fairlead.latency import (
     Profile,
     StepShape,
     ThirteenCoefficients,
-    from_coefficients,
+    closed_form,
     measure_error,
 )
 from fairlead.latency.fit import fit_thirteen, phase, split
@@ -112,7 +112,7 @@ def fit_profile(entry: Entry, perf: Path, overheads: dict[str, Overhead]) -> Pro
     source, licence = SOURCES[entry.points.split("_")[0]]
     return Profile(
         **facts(entry),
-        coefficients=from_coefficients(coefficients).coefficients(),
+        coefficients=closed_form(coefficients).coefficients(),
         added=overhead.added,
         errors={"all": measure_error(kernels, unseen), **_by_phase(kernels, unseen, phases)},
         end_to_end=overhead.end_to_end,
@@ -208,7 +208,7 @@ def _added(x: NDArray[np.float64]) -> dict[str, float]:
 
 def _with(kernels: ThirteenCoefficients, added: Mapping[str, float]) -> Form:
     coefficients = kernels.coefficients()
-    return from_coefficients({**coefficients, **{k: coefficients[k] + v for k, v in added.items()}})
+    return closed_form({**coefficients, **{k: coefficients[k] + v for k, v in added.items()}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,26 @@ def test_pieces_hold_what_the_whole_holds(start: Callable[..., Any]) -> None:
     assert target.engine.export_kv([5, 90], 21) == whole
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_an_image_is_written_where_it_is_wanted_and_read_where_it_lies(
+    start: Callable[..., Any], is_writable: bool, offset: int
+) -> None:
+    """Wherever that is: torch itself wants memory that is aligned and may be written to."""
+    driver, target = start("llama"), start("llama")
+    whole = exported(driver)
+    blocks = driver.sequences["r"].blocks
+    memory = bytearray(offset) + bytearray(1 << 20)
+
+    def place(n_bytes: int) -> memoryview:
+        return memoryview(memory)[offset : offset + n_bytes]
+
+    image = driver.engine.write_image(blocks, 21, 0, place)
+    assert image == whole.to_bytes()
+    target.engine.import_image(image if is_writable else image.toreadonly(), [5, 90])
+    assert target.engine.export_kv([5, 90], 21) == whole
+
+
 def test_a_piece_beyond_the_blocks_is_refused(start: Callable[..., Any]) -> None:
     driver = start("llama")
     sequence = driver.add("r", range(2, 23))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import pytest
 from benchmarks.fake_worker import SPEC, FakeWorker
 
@@ -22,6 +23,12 @@ async def test_a_worker_is_welcomed_by_name(gateway):
     (welcome,) = worker.said
     assert (welcome.instance, welcome.heartbeat_s) == ("fake", 0.5)
     assert list(gateway.driver._fleet.instances) == ["fake"]
+
+
+async def test_a_worker_whose_cache_events_were_lost_is_asked_for_its_whole_cache(gateway):
+    worker = await FakeWorker(heartbeats=False).join(gateway.workers_address)
+    worker.send(wire.Heartbeat(msgspec.structs.replace(worker.report(), cache_events=3)))
+    await worker.until(lambda: any(isinstance(m, wire.Ping) and m.whole_cache for m in worker.said))
 
 
 async def test_two_of_one_name_get_two_names(gateway):

@@ -273,6 +273,22 @@ def test_a_report_tells_load_and_what_came_into_the_cache() -> None:
     assert len(inst.report(1.0, whole_cache=True).stored) == 3
 
 
+def test_reports_number_what_they_tell_of_the_cache() -> None:
+    """So that whoever misses one knows."""
+    inst = instance()
+    assert inst.report(0.0).cache_events == 0
+    inst.submit(request("r1", prompt=10, out=3), 0.0)
+    run(inst)
+    assert inst.report(1.0).cache_events == 3
+    inst.submit(request("r2", prompt=10, out=3), 1.0)
+    run(inst)
+    whole = inst.report(2.0, whole_cache=True)
+    assert whole.whole_cache
+    assert (whole.cache_events, len(whole.stored), whole.evicted) == (6, 6, ())
+    after = inst.report(3.0)
+    assert (after.whole_cache, after.cache_events, after.stored) == (False, 6, ())
+
+
 @pytest.mark.parametrize("batching", BATCHING)
 @given(requests=request_lists(), blocks=st.integers(26, 40))
 @settings(max_examples=40, deadline=None)

@@ -10,10 +10,10 @@ from hypothesis import given
 from fairlead.latency import Linear, ThirteenCoefficients, from_coefficients
 from fairlead.latency.forms import Form
 from fairlead.model import ConfigError
-from tests.latency.test_forms import RTX, models
+from tests.latency.test_forms import RTX, forms
 
 
-@given(models)
+@given(forms)
 def test_a_model_survives_its_own_mapping(model: Form) -> None:
     assert from_coefficients(model.coefficients()) == model
 

@@ -1,4 +1,5 @@
-"""The closed forms agree with their own single steps, invert exactly, and never fall."""
+"""The closed forms, and what effects make of them, agree with their own single steps, invert
+exactly, and never fall."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fairlead.latency import Linear, StepShape, ThirteenCoefficients
+from fairlead.latency import Linear, Model, Nanoflow, SemiPd, StepShape, ThirteenCoefficients
 from fairlead.latency.forms import MAX_PREFILL_TOKENS, Form
 from fairlead.latency.price import p_norm
 from fairlead.model.step import MAX_ITERATIONS
@@ -45,7 +46,23 @@ thirteens = st.builds(
     prefill_s_per_pair=zero_or(1e-12, 1e-6),
     prefill_s_per_sequence=zero_or(1e-8, 1e-4) | st.just(math.nan),
 )
-models: st.SearchStrategy[Form] = linears | thirteens
+forms: st.SearchStrategy[Form] = linears | thirteens
+nanoflows = st.builds(
+    Nanoflow,
+    form=forms,
+    interference=zero_or(0.01, 1.0),
+    dense_tokens=st.floats(1.0, 8192.0),
+    network_fraction=zero_or(0.01, 0.9),
+)
+semi_pds = st.builds(
+    SemiPd,
+    form=forms,
+    prefill_share=st.floats(0.05, 1.0),
+    decode_share=st.floats(0.05, 1.0),
+    contention=st.floats(1.0, 2.0),
+    saturating_share=st.floats(0.1, 1.0),
+)
+models: st.SearchStrategy[Model] = forms | nanoflows | semi_pds
 
 
 @st.composite
@@ -80,25 +97,25 @@ def after(shape: StepShape, iterations: int) -> StepShape:
 
 
 @given(models, decode_shapes(), st.integers(0, 300))
-def test_a_run_lasts_as_long_as_its_steps_together(model: Form, shape: StepShape, n: int) -> None:
+def test_a_run_lasts_as_long_as_its_steps_together(model: Model, shape: StepShape, n: int) -> None:
     singly = math.fsum(model.step_s(after(shape, j)) for j in range(n))
     assert model.run_s(shape, n) == pytest.approx(singly, rel=1e-12, abs=1e-12)
 
 
 @given(models, decode_shapes(), st.integers(1, 10**6), st.integers(0, 10**6))
-def test_a_run_can_be_cut_anywhere(model: Form, shape: StepShape, n: int, cut: int) -> None:
+def test_a_run_can_be_cut_anywhere(model: Model, shape: StepShape, n: int, cut: int) -> None:
     cut = min(cut, n)
     parts = model.run_s(shape, cut) + model.run_s(after(shape, cut), n - cut)
     assert model.run_s(shape, n) == pytest.approx(parts, rel=1e-9)
 
 
 @given(models, decode_shapes(), st.integers(0, 10**7))
-def test_exactly_the_time_of_n_iterations_holds_n(model: Form, shape: StepShape, n: int) -> None:
+def test_exactly_the_time_of_n_iterations_holds_n(model: Model, shape: StepShape, n: int) -> None:
     assert model.iterations_within(shape, model.run_s(shape, n)) == n
 
 
 @given(models, decode_shapes(), st.floats(0, 1e5))
-def test_one_iteration_more_would_not_fit(model: Form, shape: StepShape, seconds: float) -> None:
+def test_one_iteration_more_would_not_fit(model: Model, shape: StepShape, seconds: float) -> None:
     n = model.iterations_within(shape, seconds)
     assert n >= 0
     assert n == 0 or model.run_s(shape, n) <= seconds
@@ -106,7 +123,7 @@ def test_one_iteration_more_would_not_fit(model: Form, shape: StepShape, seconds
 
 
 @given(models, decode_shapes())
-def test_just_less_than_a_step_holds_none(model: Form, shape: StepShape) -> None:
+def test_just_less_than_a_step_holds_none(model: Model, shape: StepShape) -> None:
     assert model.iterations_within(shape, math.nextafter(model.step_s(shape), 0)) == 0
     assert model.iterations_within(shape, -1.0) == 0
 
@@ -120,7 +137,7 @@ def test_endless_time_has_an_answer(growth: float) -> None:
 
 @given(models, shapes(), st.floats(0, 10), st.integers(0, 100000))
 def test_one_prefill_token_more_would_not_fit(
-    model: Form, shape: StepShape, seconds: float, start: int
+    model: Model, shape: StepShape, seconds: float, start: int
 ) -> None:
     def with_chunk(n: int) -> float:
         return model.step_s(
@@ -148,7 +165,7 @@ def test_one_prefill_token_more_would_not_fit(
 @given(model=models, shape=shapes(), more=st.integers(1, 5000))
 @settings(max_examples=60)
 def test_no_field_makes_a_step_shorter(
-    field: str, model: Form, shape: StepShape, more: int
+    field: str, model: Model, shape: StepShape, more: int
 ) -> None:
     """Also where the first prefill token changes the branch of the attention."""
     larger = structs.replace(shape, **{field: getattr(shape, field) + more})
@@ -232,7 +249,7 @@ def test_a_thin_chunk_makes_the_decodes_beside_it_dearer() -> None:
 
 
 @given(models, shapes())
-def test_a_price_does_not_depend_on_what_was_asked_before(model: Form, shape: StepShape) -> None:
+def test_a_price_does_not_depend_on_what_was_asked_before(model: Model, shape: StepShape) -> None:
     fresh = replace(model)
     first = model.step_s(shape)
     assert model.step_s(shape) == first == fresh.step_s(shape)

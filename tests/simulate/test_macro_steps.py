@@ -64,6 +64,30 @@ def test_runs_equal_single_iterations_for_every_composition_of_policies(number: 
     PREEMPTIONS["n"] += runs[0][0].facts()["preemptions"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("effect", "params"),
+    [
+        ("nanoflow", {"dense_tokens": 4, "network_fraction": 0.5}),
+        ("semi-pd", {"prefill_share": 0.7, "decode_share": 0.2}),
+    ],
+)
+def test_runs_equal_single_iterations_whatever_way_steps_are_run(
+    effect: str, params: dict[str, float], seed: int
+) -> None:
+    policy = POLICIES[Random(f"{seed} {effect}").randrange(len(POLICIES))]
+    plain = tight(seed, policy, n_blocks=600)
+    fleet = tight(seed, policy, n_blocks=600, effect=effect, effect_params=params)
+    rows, runs = crowd(seed, 30, 80, 900), []
+    for tried, single_steps in ((fleet, False), (fleet, True), (plain, False)):
+        simulator = Simulator(tried, seed, single_steps=single_steps)
+        simulator.run(rows)
+        runs.append((simulator, simulator.records.columns()))
+    assert_same(runs[:2])
+    # And not because the effect did not reach the instances.
+    assert not np.array_equal(runs[0][1].ended_s, runs[2][1].ended_s)
+
+
 def test_memory_was_tight_enough_for_preemptions() -> None:
     """Else the test above would show less than it says."""
     assert PREEMPTIONS["n"] > 100

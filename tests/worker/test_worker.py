@@ -219,6 +219,18 @@ async def test_the_slowdown_compares_measured_with_predicted_steps() -> None:
     assert beat.report.slowdown > 10  # A nanosecond is more than this machine can keep.
 
 
+async def test_a_worker_that_is_asked_tells_its_whole_cache_again() -> None:
+    async with joined() as line:
+        line.say(Submit(a_request(prompt=40, max_tokens=4), 1, []))
+        await line.hear_end_of("r1")
+        line.say(Ping(1000.0))
+        told = await line.hear(Heartbeat, lambda beat: bool(beat.report.cache_events))
+        line.say(Ping(1000.0, whole_cache=True))
+        again = await line.hear(Heartbeat, lambda beat: beat.report.whole_cache)
+    n_told = told.report.cache_events
+    assert n_told == again.report.cache_events == len(again.report.stored) > 0
+
+
 async def test_drain_finishes_what_is_inside_and_refuses_the_rest() -> None:
     async with a_gateway() as gateway:
         worker = a_worker(gateway.address)

@@ -65,6 +65,8 @@ class ServeSettings:
     """Checks every event and action against `docs/invariants.md`, and dies at a violation."""
     event_log: str = ""
     """A file that gets every event and decision, for `fairlead story`; empty writes none."""
+    max_workers: int = 64
+    """Workers of all pools that this machine runs at once, whoever wants more."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -133,6 +135,17 @@ def _max_context(pool: PoolConfig, tokenizer: Tokenizer) -> int:
     return tokenizer.max_context
 
 
+def check_size(config: FleetConfig, max_workers: int) -> None:
+    """Raises `ConfigError` where the pools want more workers than this machine is to run."""
+    n = sum(pool.instances for pool in config.pools)
+    if n > max_workers:
+        raise ConfigError(
+            f"the pools have {n} instances, and this machine runs {max_workers} at most; have "
+            "fewer, let workers on other machines join (instances = 0), or raise "
+            "gateway.max_workers"
+        )
+
+
 def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSettings]:
     """The workers that this machine is to run, one for each instance of each pool."""
     return [
@@ -171,6 +184,8 @@ def worker_setting(
         max_waiting=pool.max_waiting,
         max_context=pool.max_context,
         speed=pool.speed,
+        effect=pool.effect,
+        effect_params=pool.effect_params,
         step_log=pool.step_log and pool.step_log.replace("{name}", name),
     )
 
@@ -190,6 +205,7 @@ def _token(settings: ServeSettings) -> str:
 async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: bool) -> int:
     config = read()
     _, settings = gateway_settings(config, token="not yet")
+    check_size(config, settings.max_workers)
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
     default_class = settings.default_class or config.workload.default
@@ -215,11 +231,12 @@ async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: b
         tell=say.detail,
         gave_up=_GaveUp(gateway, say),
         more=lambda pool, i: worker_setting(config, pool, i, gateway.workers_address, seed),
+        most=settings.max_workers,
     )
     gateway.driver.provision = workers.scale
     hands = asyncio.create_task(workers.run())
     stop = _Stop()
-    resize = _Resize(read, config, gateway, say)
+    resize = _Resize(read, config, settings.max_workers, gateway, say)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, resize)
     try:
         say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}")
@@ -303,20 +320,27 @@ class _Resize:
     now. Nothing else of it is taken over."""
 
     def __init__(
-        self, read: Callable[[], FleetConfig], config: FleetConfig, gateway: Gateway, say: _Voice
+        self,
+        read: Callable[[], FleetConfig],
+        config: FleetConfig,
+        max_workers: int,
+        gateway: Gateway,
+        say: _Voice,
     ) -> None:
         self._read = read
+        self._max_workers = max_workers
         self._sizes = {pool.name: pool.instances for pool in config.pools}
         self._gateway = gateway
         self._say = say
 
     def __call__(self) -> None:
         try:
-            pools = self._read().pools
+            config = self._read()
+            check_size(config, self._max_workers)
         except ConfigError as error:
             self._say.aloud(f"the fleet file is as it was to us: {error}")
             return
-        for pool in pools:
+        for pool in config.pools:
             if pool.name not in self._sizes:
                 self._say.aloud(f"pool {pool.name} is new; it needs a restart")
             elif pool.instances != self._sizes[pool.name]:

@@ -52,6 +52,7 @@ HELP = {
     "max_waiting": "sequences that may wait inside",
     "max_context": "tokens of prompt and output together; the default is the model's own limit",
     "speed": "an emulated engine runs so many times faster than its profile",
+    "effect": "how an emulated engine runs its steps: none, nanoflow or semi-pd",
     "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
 METAVARS = {"join": "HOST:PORT", "hardware": "PROFILE"}
@@ -90,7 +91,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             metavar=METAVARS.get(name),
             help=text + shown,
         )
-    parser.add_argument("--batching-params", default="{}", metavar="JSON", help="its parameters")
+    for name in ("batching", "effect"):
+        parser.add_argument(
+            f"--{name}-params", default="{}", metavar="JSON", help=f"parameters of --{name}"
+        )
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -142,16 +146,20 @@ async def _work(worker: Worker) -> int:
 
 def _settings(args: argparse.Namespace) -> WorkerSettings:
     values = {name: getattr(args, name) for name in HELP}
-    return WorkerSettings(**values, batching_params=_params(args.batching_params))
+    return WorkerSettings(
+        **values,
+        batching_params=_params("--batching-params", args.batching_params),
+        effect_params=_params("--effect-params", args.effect_params),
+    )
 
 
-def _params(text: str) -> Mapping[str, Any]:
+def _params(option: str, text: str) -> Mapping[str, Any]:
     try:
         params = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"--batching-params is not JSON ({error}): {text}") from error
+        raise ConfigError(f"{option} is not JSON ({error}): {text}") from error
     if not isinstance(params, dict):
-        raise ConfigError(f'--batching-params must be a JSON object such as {{"x": 1}}, got {text}')
+        raise ConfigError(f'{option} must be a JSON object such as {{"x": 1}}, got {text}')
     return params
 
 

@@ -13,7 +13,7 @@ from fairlead.engine.models import fingerprint, read_facts, resolve_model
 from fairlead.engine.output import Output
 from fairlead.engine.pool import KvPool, KvShape
 from fairlead.engine.sampling import Sampler
-from fairlead.engine.transfer import KvImage, export_image, import_image
+from fairlead.engine.transfer import KvImage, Place, export_image, import_image, write_image
 from fairlead.instance.sequence import Sequence as Seq
 from fairlead.model import ConfigError, RequestId, Row
 
@@ -66,6 +66,13 @@ class Engine:
         return export_image(self._pool, self.fingerprint, blocks, n_tokens, start)
 
     @torch.inference_mode()
+    def write_image(
+        self, blocks: Sequence[int], n_tokens: int, start: int, place: Place
+    ) -> memoryview:
+        """The same as bytes, written once: straight into the memory that `place` gives."""
+        return write_image(self._pool, self.fingerprint, blocks, n_tokens, start, place)
+
+    @torch.inference_mode()
     def import_kv(self, image: KvImage, blocks: Sequence[int]) -> None:
         """Puts an exported copy into `blocks`, as if it had been computed here.
 
@@ -73,7 +80,7 @@ class Engine:
         """
         import_image(self._pool, self.fingerprint, image, blocks)
 
-    def import_image(self, image: bytes, blocks: Sequence[int]) -> None:
+    def import_image(self, image: bytes | memoryview, blocks: Sequence[int]) -> None:
         """The same, from its bytes. Raises `ProtocolError` on anything that is not an image."""
         self.import_kv(KvImage.from_bytes(image), blocks)
 

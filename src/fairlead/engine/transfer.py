@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import torch
@@ -16,6 +16,10 @@ FORMAT_VERSION = 2
 _MAGIC = b"FLKV"
 _PREFIX = struct.Struct(">4sI")
 """Magic, and the length of the header that follows as JSON; then the KV."""
+_ALIGNMENT = 64
+"""The KV begins at a multiple of so many bytes: spaces end the header."""
+Place = Callable[[int], memoryview]
+"""Gives memory for so many bytes, to write to."""
 
 
 class KvHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,36 +45,71 @@ class KvImage(msgspec.Struct, frozen=True):
     """
 
     header: KvHeader
-    data: bytes
-    """[layers, 2, n_tokens, kv_heads, head_dim] in the byte order of the CPU."""
+    data: memoryview
+    """[layers, 2, n_tokens, kv_heads, head_dim] in the byte order of the CPU. As writable as what
+    it was made from, and not a copy of it."""
 
     def to_bytes(self) -> bytes:
-        header = msgspec.json.encode(self.header)
-        return _PREFIX.pack(_MAGIC, len(header)) + header + self.data
+        return _head(self.header) + self.data
 
     @classmethod
-    def from_bytes(cls, payload: bytes) -> KvImage:
+    def from_bytes(cls, payload: bytes | memoryview) -> KvImage:
         """Raises `ProtocolError` on anything that is not an image."""
-        if len(payload) < _PREFIX.size or payload[:4] != _MAGIC:
+        view = memoryview(payload)
+        if len(view) < _PREFIX.size or view[:4] != _MAGIC:
             raise ProtocolError("not a KV image: it must begin with FLKV")
-        end = _PREFIX.size + _PREFIX.unpack_from(payload)[1]
+        end = _PREFIX.size + _PREFIX.unpack_from(view)[1]
         try:
-            header = msgspec.json.decode(payload[_PREFIX.size : end], type=KvHeader)
+            header = msgspec.json.decode(view[_PREFIX.size : end], type=KvHeader)
         except msgspec.MsgspecError as error:
             raise ProtocolError(f"a KV image with a broken header: {error}") from error
-        return cls(header, payload[end:])
+        return cls(header, view[end:])
+
+
+def _head(header: KvHeader) -> bytes:
+    text = msgspec.json.encode(header)
+    text += b" " * (-(_PREFIX.size + len(text)) % _ALIGNMENT)
+    return _PREFIX.pack(_MAGIC, len(text)) + text
 
 
 def export_image(
     pool: KvPool, fingerprint: str, blocks: Sequence[int], n_tokens: int, start: int = 0
 ) -> KvImage:
+    """In memory of its own."""
+
+    def place(n_bytes: int) -> memoryview:
+        return memoryview(bytearray(n_bytes))
+
+    return KvImage.from_bytes(write_image(pool, fingerprint, blocks, n_tokens, start, place))
+
+
+def write_image(
+    pool: KvPool,
+    fingerprint: str,
+    blocks: Sequence[int],
+    n_tokens: int,
+    start: int,
+    place: Place,
+) -> memoryview:
+    """A `KvImage` as bytes, in the memory that `place` gives."""
     end = start + n_tokens
     assert n_tokens > 0, "nothing to export"
     assert 0 < end <= len(blocks) * pool.block_tokens, f"{end} tokens in {len(blocks)} blocks"
-    slots = _slots(pool, blocks, start, end)
-    kv = torch.stack([rows[slots] for rows in pool.token_rows]).cpu()
-    data = kv.view(torch.uint8).numpy().tobytes()
-    return KvImage(_header(pool, fingerprint, n_tokens, start), data)
+    head = _head(_header(pool, fingerprint, n_tokens, start))
+    image = place(len(head) + n_tokens * pool.shape.token_bytes)
+    image[: len(head)] = head
+    _gather(pool, _slots(pool, blocks, start, end), image[len(head) :])
+    return image
+
+
+def _gather(pool: KvPool, slots: Tensor, data: memoryview) -> None:
+    size = (pool.shape.layers, len(slots), pool.shape.heads, pool.shape.head_dim)
+    kv = torch.frombuffer(data, dtype=pool.shape.dtype).view(size)
+    if pool.device.type != "cpu":
+        kv.copy_(torch.stack([rows[slots] for rows in pool.token_rows]))
+        return
+    for rows, layer_kv in zip(pool.token_rows, kv, strict=True):
+        torch.index_select(rows, 0, slots, out=layer_kv)
 
 
 def import_image(pool: KvPool, fingerprint: str, image: KvImage, blocks: Sequence[int]) -> None:
@@ -80,11 +119,18 @@ def import_image(pool: KvPool, fingerprint: str, image: KvImage, blocks: Sequenc
     end = header.start + header.n_tokens
     if header.start < 0 or end > len(blocks) * pool.block_tokens:
         raise ProtocolError(f"a KV image of tokens up to {end}, for {len(blocks)} blocks")
-    kv = torch.frombuffer(bytearray(image.data), dtype=pool.shape.dtype).to(pool.device)
+    kv = _elements(image.data, pool.shape.dtype).to(pool.device)
     size = (header.layers, 2 * header.n_tokens, header.heads, header.head_dim)
     slots = _slots(pool, blocks, header.start, end)
     for rows, layer_kv in zip(pool.token_rows, kv.view(size), strict=True):
         rows[slots] = layer_kv
+
+
+def _elements(data: memoryview, dtype: torch.dtype) -> Tensor:
+    """The same memory, where torch can work on it; else a copy."""
+    if data.readonly or torch.frombuffer(data, dtype=torch.uint8).data_ptr() % dtype.itemsize:
+        data = memoryview(bytearray(data))
+    return torch.frombuffer(data, dtype=dtype)
 
 
 def _slots(pool: KvPool, blocks: Sequence[int], start: int, end: int) -> Tensor:

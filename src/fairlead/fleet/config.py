@@ -11,6 +11,7 @@ from fairlead.fleet.fleet import Fleet
 from fairlead.fleet.limits import Limits
 from fairlead.fleet.pools import PoolBounds
 from fairlead.fleet.table import read_table
+from fairlead.latency.effects import NO_EFFECT, effect_problems
 from fairlead.model import BATCH, ConfigError, Objective, Role
 from fairlead.policies import registry
 from fairlead.workload.objectives import ObjectiveMix, make_objective
@@ -51,6 +52,10 @@ class PoolConfig:
     max_context: int | None = None
     speed: float = 1.0
     """An emulated engine runs so many times faster than its profile says."""
+    effect: str = NO_EFFECT
+    """How an emulated engine runs its steps, and so what they cost: none | nanoflow | semi-pd."""
+    effect_params: Mapping[str, Any] = field(default_factory=dict)
+    """Its parameters, see `fairlead.latency`."""
     step_log: str | None = None
     """A file for the shape and the duration of every step of a worker; `{name}` in it becomes the
     worker's name."""
@@ -68,6 +73,8 @@ class PoolConfig:
         if self.role not in ROLES:
             known = registry.suggest(self.role, list(ROLES))
             raise ValueError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}{known}")
+        if problems := effect_problems(self.effect, self.effect_params, self.engine):
+            raise ValueError("; ".join(problems))
 
     @property
     def bounds(self) -> PoolBounds:

@@ -18,6 +18,7 @@ from fairlead.fleet.limits import Limits
 from fairlead.fleet.moves import Moves
 from fairlead.fleet.placement import Placement
 from fairlead.fleet.pools import Pool, PoolBounds
+from fairlead.fleet.prefix_index import PrefixIndex
 from fairlead.fleet.roles import Roles
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Present, Shadow
@@ -49,6 +50,7 @@ from fairlead.model import (
     RequestId,
     Resized,
     Role,
+    TellCache,
     Tick,
     TokenRow,
     Tokens,
@@ -77,6 +79,7 @@ class Fleet:
         self._admission = admission
         self._limits = limits or Limits()
         self._roster = Roster(models)
+        self.prefix_index = PrefixIndex()
         self.handoffs = Handoffs(self._roster.by_id)
         self._placement = Placement(self._roster, self.handoffs, routing, self._limits)
         self._requests = self._placement.requests
@@ -275,6 +278,8 @@ class Fleet:
         inside = dict(report.requests)
         shadow.correct(report, inside)
         actions = [] if inside == shadow.attempts else self._settle(shadow, report, inside, now)
+        if shadow.prefixes.must_ask(now):
+            actions.append(TellCache(shadow.id))
         return actions + self._placement.place_queued(now)
 
     def _settle(
@@ -306,7 +311,7 @@ class Fleet:
             if present.spec.incarnation == spec.incarnation:
                 return []
             actions += self._instance_down(InstanceDown(spec.id, "restarted"), now)
-        shadow = Shadow(spec, self.lengths, self._present, self._requests)
+        shadow = Shadow(spec, self.lengths, self._present, self._requests, self.prefix_index)
         self._roster.add(shadow)
         if spec.pool in self.pools:
             self.pools[spec.pool].came(shadow, now)
@@ -316,6 +321,7 @@ class Fleet:
         gone = self._roster.remove(event.instance)
         if gone is None:
             return []
+        gone.prefixes.leave()
         if gone.spec.pool in self.pools:
             self.pools[gone.spec.pool].went(event.instance)
         orphans = [
@@ -436,3 +442,5 @@ class Fleet:
         self._placement.check_invariants()
         for shadow in self._roster.by_id.values():
             shadow.check_invariants(self._requests)
+        held = {s.prefixes.slot: s.prefixes.names for s in self._roster.by_id.values()}
+        self.prefix_index.check_invariants(held)

@@ -8,24 +8,35 @@ plans by. Nothing is counted per token. A report corrects it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
+from functools import lru_cache
 
 from fairlead import latency
+from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.prefix_index import PrefixIndex
 from fairlead.fleet.tracked import Tracked
 from fairlead.latency.model import LatencyModel, StepShape
-from fairlead.model import BlockHash, InstanceId, InstanceSpec, Report, RequestId, RequestView, Role
+from fairlead.model import InstanceId, InstanceSpec, Report, RequestId, RequestView, Role
 
 CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
 
 
-NOT_PENDING = (0, 0.0)
+NOT_PENDING = (0, 0.0, 0.0)
+
+
+@lru_cache(maxsize=256)
+def _latency_model(coefficients: tuple[tuple[str, float], ...]) -> LatencyModel:
+    """Equal instances share a model, with the prices that it remembers: a decision looks at all of
+    them, and what a thousand of them share stays in the processor's cache."""
+    return latency.from_coefficients(dict(coefficients))
 
 
 class Present:
     """The time of the event that the fleet handles now; its shadows look at it when asked."""
+
+    __slots__ = ("now",)
 
     def __init__(self, now: float = float("-inf")) -> None:
         self.now = now
@@ -34,14 +45,57 @@ class Present:
 class Shadow:
     """An `InstanceView`. It catches up with the present when somebody looks."""
 
+    # A decision may look at a thousand of them: more than thirty attributes in a dict are slow.
+    __slots__ = (
+        "_answer",
+        "_backlog_tokens",
+        "_block_tokens",
+        "_chunk",
+        "_coming",
+        "_context",
+        "_decode_prices",
+        "_decoding",
+        "_draining",
+        "_free_tokens",
+        "_lengths",
+        "_max_sequences",
+        "_max_waiting",
+        "_now",
+        "_pending",
+        "_pending_depth",
+        "_pending_tokens",
+        "_present",
+        "_rate_per_s",
+        "_requests",
+        "_urgent_first",
+        "attempts",
+        "has_room",
+        "id",
+        "latency",
+        "n_leaving",
+        "pool",
+        "prefixes",
+        "price_per_hour",
+        "report",
+        "retiring",
+        "role",
+        "running",
+        "slowdown",
+        "spec",
+        "stopping",
+        "total_blocks",
+        "waiting",
+    )
+
     def __init__(
         self,
         spec: InstanceSpec,
         lengths: OutputLengths,
         present: Present,
         requests: Mapping[RequestId, Tracked],
+        index: PrefixIndex | None = None,
     ) -> None:
-        """`requests` are all that the fleet has under way."""
+        """`requests` are all that the fleet has under way, `index` that of all its instances."""
         self.spec = spec
         self._requests = requests
         self.id: InstanceId = spec.id
@@ -49,7 +103,7 @@ class Shadow:
         self.role: Role = spec.role
         self.price_per_hour = spec.price_per_hour
         self.total_blocks = spec.n_blocks
-        self.latency: LatencyModel = latency.from_coefficients(spec.latency)
+        self.latency = _latency_model(tuple(spec.latency.items()))
         self.slowdown = 1.0
         self.running = 0
         self.waiting = 0
@@ -60,6 +114,8 @@ class Shadow:
         """The ledger: what is here, with the attempt that counts."""
         self._max_waiting = spec.max_waiting
         self._max_sequences = spec.max_sequences
+        self._block_tokens = spec.block_tokens
+        self._urgent_first = spec.urgent_first
         self._lengths = lengths
         self._present = present
         self._now = present.now
@@ -74,9 +130,14 @@ class Shadow:
         self._rate_per_s: float | None = None
         """Prefill tokens worked off a second at the present batch; None: to be priced again."""
         self._free_tokens = float(spec.n_blocks * spec.block_tokens)
-        self._pending: dict[RequestId, tuple[int, float]] = {}
-        """Requests whose first token from here is still to come: the tokens to compute, and when
-        that first token is due (infinity: nothing is promised)."""
+        self._pending: dict[RequestId, tuple[int, float, float]] = {}
+        """Requests whose first token from here is still to come: the tokens to compute, when that
+        first token is due (infinity: nothing is promised), and the sum of those tokens' places in
+        their contexts."""
+        self._pending_depth = 0.0
+        """The sum of those sums: what attention to what comes before costs hangs on it."""
+        self._pending_tokens = 0
+        """The sum of theirs."""
         self._decoding: dict[RequestId, None] = {}
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
@@ -86,8 +147,9 @@ class Shadow:
         """By batch: the context it was priced at, and the price."""
         self._answer: tuple[RequestId, float] | None = None
         """The last predicted first token, until anything changes."""
-        self._prefixes: dict[BlockHash, None] = {}
-        """Blocks that are here, or are about to be, oldest first."""
+        self._chunk: tuple[int, int, float] | None = None
+        """The last step with prefill that was priced: its tokens, where they start, the price."""
+        self.prefixes = HeldPrefixes(PrefixIndex() if index is None else index, spec.n_blocks)
 
     # ---------------------------------------------------------------- the view
 
@@ -107,24 +169,23 @@ class Shadow:
     def available_blocks(self) -> int:
         self._advance()
         free = self._free_tokens - self._backlog_tokens
-        return max(int(free // self.spec.block_tokens), 0)
+        return max(int(free // self._block_tokens), 0)
 
     def cached_tokens(self, request: RequestView) -> int:
-        if not request.block_hashes:
+        names = request.block_hashes
+        if not names:
             return 0
-        found = 0
-        for name in request.block_hashes:
-            if name not in self._prefixes:
-                break
-            found += 1
-        return min(found * self.spec.block_tokens, max(request.prompt_tokens - 1, 0))
+        found = self.prefixes.n_leading(names) * self._block_tokens
+        most = request.prompt_tokens - 1
+        return found if found <= most else max(most, 0)
 
     def predicted_ttft_s(self, request: RequestView) -> float:
         self._advance()
         # Admission and routing ask the same question within one decision.
-        if self._answer is None or self._answer[0] != request.id:
-            self._answer = (request.id, self._predict_ttft_s(request))
-        return self._answer[1]
+        answer = self._answer
+        if answer is None or answer[0] != request.id:
+            answer = self._answer = (request.id, self._predict_ttft_s(request))
+        return answer[1]
 
     def _predict_ttft_s(self, request: RequestView) -> float:
         uncached = request.prompt_tokens - self.cached_tokens(request)
@@ -141,14 +202,18 @@ class Shadow:
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         self._advance()
+        return self._predict_tpot_s(self._lengths.expected(request))
+
+    def _predict_tpot_s(self, output_tokens: float) -> float:
         step_s = self._decode_step_s(self.running + self.waiting + 1)
         # Whatever prefill is queued is interleaved with its decoding.
         queued_s = self._backlog_tokens / self._prefill_rate_per_s()
-        return step_s + queued_s / max(self._lengths.expected(request), 1.0)
+        return step_s + queued_s / max(output_tokens, 1.0)
 
     def predicted_e2e_s(self, request: RequestView) -> float:
-        rest = max(self._lengths.expected(request) - 1.0, 0.0)
-        return self.predicted_ttft_s(request) + rest * self.predicted_tpot_s(request)
+        output_tokens = self._lengths.expected(request)
+        ttft_s = self.predicted_ttft_s(request)
+        return ttft_s + max(output_tokens - 1.0, 0.0) * self._predict_tpot_s(output_tokens)
 
     # ---------------------------------------------------------------- what changes it
 
@@ -158,7 +223,7 @@ class Shadow:
         if elapsed_s <= 0:
             return
         self._now = self._present.now
-        self._answer = None
+        self._answer = self._chunk = None
         if self._backlog_tokens > 0:
             left = self._backlog_tokens - elapsed_s * self._prefill_rate_per_s()
             # While something is pending, something is left to do for it.
@@ -185,33 +250,25 @@ class Shadow:
         # One that is mid-stream goes before all that have not begun.
         due_s = self._now if produced else self._due_s(request)
         self.attempts[request.id] = attempt
-        self._pending[request.id] = (tokens, due_s)
+        self._await(request.id, tokens, request.prompt_tokens + produced, due_s)
         self._backlog_tokens += tokens
         self._count()
         if request.block_hashes:
-            self._expect(request.block_hashes)
-
-    def _expect(self, names: Iterable[BlockHash]) -> None:
-        """These prefix blocks are about to be here."""
-        prefixes = self._prefixes
-        prefixes.update(dict.fromkeys(names))
-        if len(prefixes) > 2 * self.spec.n_blocks:
-            # Many at a time: the oldest of a dict are found by walking over all deleted before.
-            for name in list(islice(prefixes, self.spec.n_blocks // 2)):
-                del prefixes[name]
+            self.prefixes.expect(request.id, request.block_hashes)
 
     def first_token(self, request: RequestId, context_tokens: int) -> bool:
         """A request decodes here, with this context; False, and nothing changes, where it did."""
         if request in self._decoding:
             return False
         self._advance()
-        tokens, _ = self._pending.pop(request, NOT_PENDING)
+        tokens = self._await_no_more(request)
+        self.prefixes.computed(request)
         self._decoding[request] = None
         self._context += context_tokens
         self._free_tokens -= tokens
         self._count()
         if self._backlog_tokens:
-            self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens()))
+            self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens))
         return True
 
     def release(self, request: RequestId, context_tokens: int) -> None:
@@ -251,7 +308,8 @@ class Shadow:
             self._free_tokens += self._context - left
             self._context = left
         else:
-            tokens, _ = self._pending.pop(request, NOT_PENDING)
+            tokens = self._await_no_more(request)
+            self.prefixes.gone(request)
             self._backlog_tokens -= min(tokens, self._backlog_tokens)
         self._count()
 
@@ -260,9 +318,23 @@ class Shadow:
         if request in self._decoding:
             self._advance()
             self._take_out(request, context_tokens)
-            self._pending[request] = (context_tokens, self._now)
+            self._await(request, context_tokens, context_tokens, self._now)
             self._backlog_tokens += context_tokens
             self._count()
+
+    def _await(self, request: RequestId, tokens: int, end: int, due_s: float) -> None:
+        """The last `tokens` of a context that ends at `end` are to be computed."""
+        depth = tokens * (end - tokens / 2)
+        self._pending[request] = (tokens, due_s, depth)
+        self._pending_tokens += tokens
+        self._pending_depth += depth
+
+    def _await_no_more(self, request: RequestId) -> int:
+        """The tokens that were to be computed; 0 where none were."""
+        tokens, _, depth = self._pending.pop(request, NOT_PENDING)
+        self._pending_tokens -= tokens
+        self._pending_depth = self._pending_depth - depth if self._pending else 0.0
+        return tokens
 
     def _count(self) -> None:
         """Something came, went, or changed places."""
@@ -271,7 +343,7 @@ class Shadow:
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
         self.has_room = queue_or_seat and not self.draining
-        self._answer = None
+        self._answer = self._chunk = None
         self._rate_per_s = None
 
     def correct(self, report: Report, inside: Mapping[RequestId, int]) -> None:
@@ -283,26 +355,18 @@ class Shadow:
             self.slowdown = report.slowdown
             self._decode_prices.clear()
         pending = self._pending
-        unseen = sum(tokens for id, (tokens, _) in pending.items() if id not in inside)
+        unseen = sum(tokens for id, (tokens, _, _) in pending.items() if id not in inside)
         self._backlog_tokens = float(report.queued_tokens + unseen)
-        self._free_tokens = float(
-            (report.free_blocks + report.cached_blocks) * self.spec.block_tokens
-        )
+        self._free_tokens = float((report.free_blocks + report.cached_blocks) * self._block_tokens)
         if self._coming:
             unseen_kv = sum(n for id, n in self._coming.items() if id not in inside)
             self._free_tokens -= unseen_kv
         self._context = float(report.context_tokens) if self._decoding else 0.0
-        self._answer = self._rate_per_s = None
-        if report.stored:
-            self._prefixes.update(dict.fromkeys(report.stored))
-        for name in report.evicted:
-            self._prefixes.pop(name, None)
+        self._answer = self._rate_per_s = self._chunk = None
+        self.prefixes.hear(report)
         self._now = self._present.now
 
     # ---------------------------------------------------------------- the queue
-
-    def _pending_tokens(self) -> int:
-        return sum(tokens for tokens, _ in self._pending.values()) if self._pending else 0
 
     def _due_s(self, request: RequestView) -> float:
         """When the first token must come, on the gateway's clock."""
@@ -312,18 +376,23 @@ class Shadow:
 
     def _ahead(self, request: RequestView) -> tuple[int, float]:
         """Requests, and their tokens, that will be computed before this one if it came now."""
-        if not self.spec.urgent_first or not self._pending:
+        if not self._urgent_first or not self._pending:
             return self.waiting, self._backlog_tokens
-        mine_s = self._due_s(request)
-        ahead = [tokens for tokens, due_s in self._pending.values() if self._now <= due_s <= mine_s]
-        worked_off = self._pending_tokens() - self._backlog_tokens
-        return len(ahead), max(sum(ahead) - worked_off, 0.0)
+        mine_s, now = self._due_s(request), self._now
+        n_ahead = ahead = 0
+        for tokens, due_s, _ in self._pending.values():
+            if now <= due_s <= mine_s:
+                n_ahead += 1
+                ahead += tokens
+        worked_off = self._pending_tokens - self._backlog_tokens
+        return n_ahead, max(ahead - worked_off, 0.0)
 
     # ---------------------------------------------------------------- prices
 
     def _decode_step_s(self, batch: int) -> float:
         """A decode step of this batch; its price is kept while the context stays within 3 %."""
-        batch = min(batch, self.spec.max_sequences)
+        if batch > self._max_sequences:
+            batch = self._max_sequences
         context = self._context
         kept = self._decode_prices.get(batch)
         if kept is None or abs(kept[0] - context) > 0.03 * context:
@@ -333,14 +402,27 @@ class Shadow:
         return kept[1]
 
     def _prefill_rate_per_s(self) -> float:
-        if self._rate_per_s is None:
-            self._rate_per_s = CHUNK_TOKENS / self._prefill_step_s(CHUNK_TOKENS, 0)
-        return self._rate_per_s
+        rate_per_s = self._rate_per_s
+        if rate_per_s is None:
+            step_s = self._prefill_step_s(CHUNK_TOKENS, self._usual_start())
+            rate_per_s = self._rate_per_s = CHUNK_TOKENS / step_s
+        return rate_per_s
+
+    def _usual_start(self) -> int:
+        """Where in its prompt a queued chunk begins, on average."""
+        if not self._pending_tokens:
+            return 0
+        return max(int(self._pending_depth / self._pending_tokens) - CHUNK_TOKENS // 2, 0)
 
     def _prefill_step_s(self, tokens: int, start: int) -> float:
+        chunk = self._chunk
+        if chunk is not None and chunk[0] == tokens and chunk[1] == start:
+            return chunk[2]
         batch, pairs = self.running, tokens * (start + tokens / 2)
         shape = StepShape(batch, int(self._context), tokens, pairs, start + tokens, batch + 1)
-        return self.latency.step_s(shape) * self.slowdown
+        step_s = self.latency.step_s(shape) * self.slowdown
+        self._chunk = (tokens, start, step_s)
+        return step_s
 
     def _prefill_s(self, work: float, own: int, end: int) -> float:
         """Time to work off `work` tokens, the last `own` of which reach context `end`."""
@@ -354,11 +436,11 @@ class Shadow:
     def _wait_for_memory_s(self, needed: float, seats: int) -> float:
         """Time until those who run have made room for `needed` tokens in so many `seats`."""
         missing = needed - self._free_tokens
-        seats_missing = self.running + seats - self.spec.max_sequences
+        seats_missing = self.running + seats - self._max_sequences
         if missing <= 0 and seats_missing <= 0:
             return 0.0
         lifetime_s = max(self._lengths.mean, 1.0) * self._decode_step_s(self.running)
-        wait_s = max(seats_missing / self.spec.max_sequences, 0.0) * lifetime_s
+        wait_s = max(seats_missing / self._max_sequences, 0.0) * lifetime_s
         if missing > 0 and self._context > 0:
             # All of the context turns over once in a lifetime.
             wait_s = max(wait_s, missing / self._context * lifetime_s)
@@ -392,7 +474,7 @@ class Shadow:
 
     @property
     def block_tokens(self) -> int:
-        return self.spec.block_tokens
+        return self._block_tokens
 
     @property
     def max_sequences(self) -> int:
@@ -416,7 +498,7 @@ class Shadow:
             bool(self.spec.address)
             and not self.draining
             and seats > 0
-            and self.available_blocks * self.spec.block_tokens > context_tokens
+            and self.available_blocks * self._block_tokens > context_tokens
         )
 
     def check_invariants(self, requests: Mapping[RequestId, Tracked]) -> None:
@@ -433,5 +515,8 @@ class Shadow:
             assert (moving.target, moving.attempt) == (self.id, self.attempts[id])
         expected = {*here, *self._coming}
         assert expected == set(self.attempts), f"{self.id}: the ledger is not what is here"
+        due_tokens = sum(tokens for tokens, _, _ in self._pending.values())
+        assert self._pending_tokens == due_tokens, f"{self.id}: {due_tokens} tokens are pending"
         assert self._backlog_tokens >= 0
         assert self._context >= 0
+        self.prefixes.check_invariants(self._pending)

@@ -23,6 +23,7 @@ from fairlead.model import (
     Scale,
     SetRole,
     Stop,
+    TellCache,
 )
 from fairlead.worker import wire
 
@@ -77,6 +78,7 @@ class Driver:
             Scale: self._scale,
             Stop: self._stop,
             SetRole: self._nothing,
+            TellCache: self._ask_for_cache,
         }
 
     def open(self, request: Request, outlet: Outlet) -> None:
@@ -129,6 +131,10 @@ class Driver:
     def _stop(self, action: Stop) -> None:
         if link := self.links.get(action.instance):
             link.send(wire.Drain())
+
+    def _ask_for_cache(self, action: TellCache) -> None:
+        if link := self.links.get(action.instance):
+            link.send(wire.Ping(self.clock(), whole_cache=True))
 
     def _deliver(self, action: Deliver) -> None:
         outlets = self.outlets

@@ -45,6 +45,8 @@ class Exported:
     n_computed: int
     """Tokens whose KV goes with it."""
     first_token_s: float | None
+    cached_tokens: int = 0
+    """Of its prompt, what was found in the cache where it began."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class Instance:
         self._arrivals = 0
         self.preemptions = 0
         self._prompt_tokens = 0
+        self._cache_events = 0
+        """Blocks that became findable or were evicted, as far as reports told."""
         self.busy_s = 0.0
         """Time spent in steps."""
         self._since_s: float | None = None
@@ -155,7 +159,11 @@ class Instance:
         known = len(sequence.token_ids) == sequence.n_known
         tokens = sequence.token_ids[sequence.prompt_tokens :] if known else range(n)
         return Exported(
-            sequence.request, tuple(tokens), sequence.n_computed, sequence.first_token_s
+            sequence.request,
+            tuple(tokens),
+            sequence.n_computed,
+            sequence.first_token_s,
+            sequence.cached_tokens,
         )
 
     def thaw(self, request_id: RequestId, now: float) -> None:
@@ -207,6 +215,7 @@ class Instance:
         self._arrivals += 1
         sequence = Sequence(request, attempt, exported.produced, self._arrivals)
         sequence.first_token_s = exported.first_token_s
+        sequence.cached_tokens = exported.cached_tokens
         sequence.last_token_s = now
         self._planner.adopt(sequence, exported.n_computed)
         self._keep(sequence)
@@ -324,14 +333,15 @@ class Instance:
     def report(self, now: float, *, whole_cache: bool = False, ahead: int = 0) -> Report:
         """A picture of the instance; its cache changes are told once and then forgotten.
 
-        `whole_cache` tells of every cached prefix, for a fleet that knows of none. `ahead`
-        iterations of the step under way are over, though not committed.
+        `whole_cache` tells of every cached prefix, for a fleet that knows of none, or has missed
+        something. `ahead` iterations of the step under way are over, though not committed.
         """
         self.keep_up(ahead)
         planner, group = self._planner, self._decoding
         stored, evicted = planner.pool.drain_changes()
+        self._cache_events += len(stored) + len(evicted)
         if whole_cache:
-            stored = planner.pool.names()
+            stored, evicted = planner.pool.names(), ()
         return Report(
             instance=self.spec.id,
             as_of_s=now,
@@ -344,6 +354,8 @@ class Instance:
             requests=tuple(self._attempts.items()),
             stored=stored,
             evicted=evicted,
+            cache_events=self._cache_events,
+            whole_cache=whole_cache,
             slowdown=planner.slowdown,
             busy_s=self.busy_s,
             preemptions=self.preemptions,

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import fmean, median
 
 from fairlead.latency.accuracy import FitError, Point, measure_error
-from fairlead.latency.coefficients import from_coefficients
+from fairlead.latency.coefficients import closed_form
 from fairlead.latency.fit import fit_linear, fit_thirteen, phase
 from fairlead.latency.forms import Form
 from fairlead.latency.model import StepShape
@@ -113,7 +113,7 @@ def _unbiased(form: Form, points: Sequence[Point]) -> Form:
         name: value if name == "sharpness" else float(f"{value * ratio:.7g}")
         for name, value in form.coefficients().items()
     }
-    return from_coefficients(scaled)
+    return closed_form(scaled)
 
 
 def errors_by_phase(form: Form, points: Sequence[Point]) -> dict[str, FitError]:

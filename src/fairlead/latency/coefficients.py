@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import lru_cache
 
+from fairlead.latency.effects import Model, affected, is_of_effect
 from fairlead.latency.forms import Form, Linear, ThirteenCoefficients, value_problems
 from fairlead.model import ConfigError
 
@@ -15,8 +16,24 @@ _UNMEASURED = ("prefill_s_per_context_token", "prefill_s_per_sequence")
 """Coefficients that data without mixed steps cannot tell; see `ThirteenCoefficients`."""
 
 
-def from_coefficients(mapping: Mapping[str, float | None]) -> Form:
-    """The model that these coefficients describe: `ThirteenCoefficients` where `weights_s` is
+def from_coefficients(mapping: Mapping[str, float | None]) -> Model:
+    """The model that these coefficients describe, under the effect whose parameters are among them.
+
+    Equal mappings share one model, and with it one cache. Raises ConfigError that names every
+    problem.
+    """
+    form = closed_form({k: x for k, x in mapping.items() if not is_of_effect(k)})
+    given = tuple(sorted((k, x) for k, x in mapping.items() if is_of_effect(k)))
+    return _affected(form, given) if given else form
+
+
+@lru_cache(maxsize=256)
+def _affected(form: Form, given: tuple[tuple[str, float], ...]) -> Model:
+    return affected(form, dict(given))
+
+
+def closed_form(mapping: Mapping[str, float | None]) -> Form:
+    """The form that these coefficients describe: `ThirteenCoefficients` where `weights_s` is
     among them, `Linear` otherwise.
 
     A coefficient left out takes its form's default. None and NaN mean "not identifiable", which

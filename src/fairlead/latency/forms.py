@@ -78,7 +78,7 @@ class Linear:
                 shape.decodes, shape.decode_context, shape.prefill_tokens + n, pairs
             )
 
-        return _prefill_within(cost_s, self.gemm_s_per_token, seconds)
+        return most_prefill_tokens(cost_s, self.gemm_s_per_token, seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,7 @@ class ThirteenCoefficients:
                 shape.sampled + 1,
             )
 
-        return _prefill_within(cost_s, self.gemm_s_per_token, seconds)
+        return most_prefill_tokens(cost_s, self.gemm_s_per_token, seconds)
 
 
 Form = Linear | ThirteenCoefficients
@@ -184,7 +184,19 @@ def _decode_only(first_s: float, shape: StepShape) -> float:
     return first_s
 
 
-def _prefill_within(cost_s: Callable[[int], float], s_per_token: float, seconds: float) -> int:
+def with_chunk(shape: StepShape, n: int, start: int) -> StepShape:
+    """The shape with one more chunk, of `n` prefill tokens after `start`, that samples a token."""
+    return StepShape(
+        shape.decodes,
+        shape.decode_context,
+        shape.prefill_tokens + n,
+        shape.prefill_pairs + n * (start + n / 2),
+        max(shape.longest, start + n),
+        shape.sampled + 1,
+    )
+
+
+def most_prefill_tokens(cost_s: Callable[[int], float], s_per_token: float, seconds: float) -> int:
     """Most tokens `n` with `cost_s(n) <= seconds`; `cost_s` grows, by `s_per_token` or more."""
     at_most: float = MAX_PREFILL_TOKENS
     if s_per_token > 0.0:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairlead.latency.accuracy import FitError
-from fairlead.latency.coefficients import from_coefficients
+from fairlead.latency.coefficients import closed_form
 from fairlead.latency.forms import Form
 from fairlead.model import ConfigError
 
@@ -31,7 +31,7 @@ class Profile:
     max_context: int
     """Tokens, the model's own limit."""
     coefficients: Mapping[str, float]
-    """Of its latency model, see `from_coefficients`."""
+    """Of its latency model, see `closed_form`."""
     added: Mapping[str, float]
     """Of the coefficients, the part that a fit to kernels does not know and that was added from
     measurements of whole engines."""
@@ -53,7 +53,7 @@ class Profile:
     """Of one instance, all its GPUs; None where nobody said."""
 
     def latency_model(self) -> Form:
-        return from_coefficients(self.coefficients)
+        return closed_form(self.coefficients)
 
     def n_blocks(self, block_tokens: int = 16, memory_fraction: float = 0.9) -> int:
         """KV blocks that fit beside the weights into that share of the memory.

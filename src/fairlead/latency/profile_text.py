@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from fairlead.latency.accuracy import FitError
-from fairlead.latency.coefficients import from_coefficients
+from fairlead.latency.coefficients import closed_form
 from fairlead.latency.profile import Profile
 from fairlead.model import ConfigError
 
@@ -114,7 +114,7 @@ def _coefficient_problems(table: Mapping[str, Any]) -> list[str]:
     coefficients, added = _table(table.get("coefficients")), _table(table.get("added"))
     stray = [f"added.{key} adds to no coefficient" for key in added if key not in coefficients]
     try:
-        from_coefficients(coefficients)
+        closed_form(coefficients)
     except ConfigError as error:
         return [str(error), *stray]
     return stray

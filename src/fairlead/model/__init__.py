@@ -16,6 +16,7 @@ from fairlead.model.actions import (
     Scale,
     SetRole,
     Stop,
+    TellCache,
 )
 from fairlead.model.errors import (
     ConfigError,
@@ -112,6 +113,7 @@ __all__ = [
     "StepResult",
     "StepShape",
     "Stop",
+    "TellCache",
     "TenantId",
     "Tick",
     "TokenRow",

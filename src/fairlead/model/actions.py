@@ -148,4 +148,12 @@ class SetRole(Struct, frozen=True, gc=False):
     role: Role
 
 
-Action = Dispatch | Handoff | Deliver | Complete | Reject | Cancel | Scale | SetRole | Stop
+class TellCache(Struct, frozen=True, gc=False):
+    """An instance is to tell its whole cache: some of what it said of it was lost on the way."""
+
+    instance: InstanceId
+
+
+Action = (
+    Dispatch | Handoff | Deliver | Complete | Reject | Cancel | Scale | SetRole | Stop | TellCache
+)

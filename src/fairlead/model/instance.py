@@ -74,9 +74,15 @@ class Report(Struct, frozen=True, gc=False):
     slowdown: float = 1.0
     """Measured over predicted step time, lately."""
     stored: tuple[BlockHash, ...] = ()
-    """Prefix blocks that became findable since the last report."""
+    """Prefix blocks that became findable since the last report; or all there are."""
     evicted: tuple[BlockHash, ...] = ()
     """Prefix blocks that are gone since the last report."""
+    cache_events: int | None = None
+    """Blocks stored and evicted since the incarnation began, those told here the last of them: a
+    report that does not follow on the one before shows that some were lost. None where the engine
+    tells of none."""
+    whole_cache: bool = False
+    """`stored` is everything that can be found, and not what is new."""
     busy_s: float = 0.0
     """Seconds spent in steps since the incarnation began."""
     preemptions: int = 0

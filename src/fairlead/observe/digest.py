@@ -17,6 +17,7 @@ from fairlead.model import (
     Scale,
     SetRole,
     Stop,
+    TellCache,
 )
 
 WORDS = 4000
@@ -68,7 +69,7 @@ class Digest:
         elif type(action) is Scale:
             words.append(action.pool)
             numbers.append(action.n)
-        elif type(action) is Stop:
+        elif type(action) is Stop or type(action) is TellCache:
             words.append(action.instance)
         elif type(action) is SetRole:
             words.append(action.instance)

@@ -39,6 +39,7 @@ from fairlead.model import (
     Scale,
     SetRole,
     Stop,
+    TellCache,
     Tokens,
 )
 from fairlead.observe.log_file import LogFile
@@ -92,6 +93,7 @@ class EventLog:
             Scale: self._scale,
             SetRole: self._set_role,
             Stop: self._stop,
+            TellCache: self._tell_cache,
             Cancel: self._cancel,
         }
 
@@ -294,6 +296,9 @@ class EventLog:
 
     def _stop(self, action: Stop, now: float) -> None:
         self._write(now, "stop", instance=action.instance)
+
+    def _tell_cache(self, action: TellCache, now: float) -> None:
+        self._write(now, "tell-cache", instance=action.instance)
 
     def _cancel(self, action: Cancel, now: float) -> None:
         self._write(

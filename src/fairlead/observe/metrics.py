@@ -7,9 +7,8 @@ are built only when somebody asks.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -44,34 +43,13 @@ from fairlead.model import (
     RequestId,
     TokenRow,
 )
+from fairlead.observe.histogram import Buckets
+from fairlead.observe.oscillation import Oscillations
+from fairlead.observe.prediction import Predicted, PredictionErrors
 
 TTFT_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 TPOT_BOUNDS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0)
 E2E_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-
-
-class _Histogram:
-    """Counts of values by bucket."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        """The last holds what is over every bound."""
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative, as Prometheus has them."""
-        found, n = [], 0
-        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
-            n += count
-            found.append((bound, float(n)))
-        return found
 
 
 class _Class:
@@ -83,26 +61,33 @@ class _Class:
         self.outcomes: defaultdict[str, int] = defaultdict(int)
         self.met = 0
         self.missed = 0
-        self.ttft = _Histogram(TTFT_BOUNDS_S)
-        self.tpot = _Histogram(TPOT_BOUNDS_S)
-        self.e2e = _Histogram(E2E_BOUNDS_S)
+        self.ttft = Buckets(TTFT_BOUNDS_S)
+        self.tpot = Buckets(TPOT_BOUNDS_S)
+        self.e2e = Buckets(E2E_BOUNDS_S)
 
 
 class _UnderWay:
     """What must be remembered of a request until it ends."""
 
-    __slots__ = ("first_token_s", "last_row", "request")
+    __slots__ = ("first_token_s", "last_row", "predicted", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.first_token_s: float | None = None
         self.last_row: TokenRow | None = None
+        self.predicted: Predicted | None = None
+        """What the fleet knows of it, the times that it predicted among that."""
 
 
 class Metrics(Collector):
     """An observer: show it every event with the actions that it brought."""
 
-    def __init__(self) -> None:
+    def __init__(self, predicted: Mapping[RequestId, Predicted] | None = None) -> None:
+        """`predicted` is where to find what was predicted of a request that is dispatched: the
+        fleet's `requests`. Without it no errors of predictions are counted."""
+        self._predicted = {} if predicted is None else predicted
+        self._errors = PredictionErrors()
+        self._oscillations = Oscillations()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._under_way: dict[RequestId, _UnderWay] = {}
@@ -133,6 +118,7 @@ class Metrics(Collector):
 
     def observe(self, event: Event, actions: Sequence[Action], now: float) -> None:
         """Counts one event and what it brought."""
+        self._oscillations.observe(event, actions, now)
         seen = self._on_event.get(type(event))
         if seen is not None:
             seen(event)
@@ -182,11 +168,17 @@ class Metrics(Collector):
                 known.last_row = row
                 if known.first_token_s is None:
                     known.first_token_s = now
+                    if known.predicted is not None:
+                        took_s = now - known.request.arrival_s
+                        self._errors.add("ttft", known.predicted.predicted_ttft_s, took_s)
         self._output_tokens += n_tokens
 
     def _dispatched(self, action: Dispatch, now: float) -> None:
         self._dispatches[action.why.value] += 1
         self._resumed += action.why is DispatchWhy.INSTANCE_LOST
+        known = self._under_way.get(action.request.id)
+        if known is not None and known.predicted is None:
+            known.predicted = self._predicted.get(action.request.id)
 
     def _rejected(self, action: Reject, now: float) -> None:
         self._rejections[action.why.value] += 1
@@ -202,10 +194,14 @@ class Metrics(Collector):
             return
         figures = self._classes[known.request.objective.name]
         figures.outcomes[action.outcome.value] += 1
-        if action.outcome is Outcome.FINISHED and _time(known, figures, now):
+        finished = action.outcome is Outcome.FINISHED
+        if finished and _time(known, figures, now):
             figures.met += 1
         else:
             figures.missed += 1
+        if finished and known.predicted is not None:
+            took_s = now - known.request.arrival_s
+            self._errors.add("e2e", known.predicted.predicted_e2e_s, took_s)
         self._prompt_tokens += known.request.prompt_tokens
         self._cached_tokens += action.cached_tokens
 
@@ -214,6 +210,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_requests()
         yield from self._collect_classes()
+        yield self._errors.collect()
         yield from self._collect_instances()
 
     def _collect_requests(self) -> Iterator[Metric]:
@@ -230,6 +227,12 @@ class Metrics(Collector):
         for outcome, n in self._handoffs.items():
             handoffs.add_metric([outcome], n)
         yield handoffs
+        oscillations = CounterMetricFamily(
+            "fairlead_oscillations", "Moves that took another back", labels=["of"]
+        )
+        for kind, n in self._oscillations.counts.items():
+            oscillations.add_metric([kind], n)
+        yield oscillations
         under_way = "Requests that arrived and have not ended"
         yield GaugeMetricFamily("fairlead_requests_under_way", under_way, len(self._under_way))
 
@@ -254,8 +257,8 @@ class Metrics(Collector):
             met.add_metric([name], figures.met)
             missed.add_metric([name], figures.missed)
             for field, family in times.items():
-                histogram: _Histogram = getattr(figures, field)
-                family.add_metric([name], histogram.buckets(), sum_value=histogram.total)
+                histogram: Buckets = getattr(figures, field)
+                family.add_metric([name], histogram.cumulative(), sum_value=histogram.total)
         yield from (ended, met, missed, *times.values())
 
     def _collect_instances(self) -> Iterator[Metric]:

@@ -110,6 +110,10 @@ class FaultyMachine(Machine):
         if self.alive and self.faulty_node.linked and not self._frozen:
             self.faulty_node.report()
 
+    def tell_cache(self, _: None) -> None:
+        if self.alive and self.faulty_node.linked:
+            super().tell_cache(_)
+
     def _start(self) -> FaultyNode:
         world = self._world
         self._incarnations += 1

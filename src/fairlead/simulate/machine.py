@@ -135,6 +135,10 @@ class Machine:
     def report(self) -> None:
         self.node.report()
 
+    def tell_cache(self, _: None) -> None:
+        """A message of the fleet: it has missed some of what was said about the cache."""
+        self.node.report(whole_cache=True)
+
     def hand_off(self, order: Handoff) -> None:
         """A message of the fleet: a sequence is to move. A second one of the same is not heard."""
         if order.request not in self.node.transfers:
@@ -194,6 +198,6 @@ def simulated_spec(
         urgent_first=urgent_first,
         kv_bytes_per_token=profile.kv_bytes_per_token,
         handoff_bytes_per_s=settings.handoff_bytes_per_s,
-        latency=profile.coefficients,
+        latency=latency.with_effect(profile.coefficients, pool.effect, pool.effect_params),
         hardware=pool.hardware,
     )

@@ -126,8 +126,9 @@ class Node:
         """Its instance holds what a run of iterations has taken by now, for whoever looks."""
         self.instance.keep_up(self._done())
 
-    def report(self) -> None:
-        self._tell([Reported(self.instance.report(self._heap.now, ahead=self._done()))])
+    def report(self, *, whole_cache: bool = False) -> None:
+        now, ahead = self._heap.now, self._done()
+        self._tell([Reported(self.instance.report(now, whole_cache=whole_cache, ahead=ahead))])
 
     def _done(self) -> int:
         """Iterations of the step under way that are over, though not committed."""

@@ -20,6 +20,7 @@ from fairlead.model import (
     Scale,
     SetRole,
     Stop,
+    TellCache,
     Tick,
 )
 from fairlead.observe.digest import Digest
@@ -75,6 +76,7 @@ class Simulator:
             Scale: self._scale,
             Stop: self._stop,
             SetRole: self._nothing,
+            TellCache: self._ask_for_cache,
             Complete: self.clients.complete,
             Reject: self.clients.reject,
         }
@@ -225,6 +227,12 @@ class Simulator:
     def _stop(self, action: Stop) -> None:
         machine = self.machines[action.instance]
         machine.to_instance.send(machine.stop, None)
+
+    def _ask_for_cache(self, action: TellCache) -> None:
+        machine = self.machines[action.instance]
+        if machine.resting:
+            self._wake(machine)
+        machine.to_instance.send(machine.tell_cache, None)
 
     def _send(self, action: Dispatch | Cancel) -> None:
         machine = self.machines[action.instance]

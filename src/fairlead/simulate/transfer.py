@@ -54,10 +54,11 @@ class Transfer:
             return
         n_bytes = 0.0
         if isinstance(command, Copy):
-            n_bytes = (command.end - command.start) * self._bytes_per_token
+            n_bytes = float((command.end - command.start) * self._bytes_per_token)
         elif isinstance(command, Commit):
             self._commits = True
-            n_bytes = (command.exported.n_computed - command.start) * self._bytes_per_token
+            n_tokens = command.exported.n_computed - command.start
+            n_bytes = float(n_tokens * self._bytes_per_token)
         self._source.to_peers.carry(self._arrive, (self._turn, command), n_bytes)
         heap = self._world.heap
         late_s = heap.now + self._source.to_peers.busy_s() + PATIENCE_S

@@ -106,8 +106,12 @@ class Watch:
             instance.check_invariants()
             pool = instance.planner.pool
             assert pool.n_used == 0, f"3: {machine.name} still uses {pool.n_used} blocks"
-            ledger = fleet.instances[machine.name].attempts
+            shadow = fleet.instances[machine.name]
+            ledger = shadow.attempts
             assert not ledger, f"4: the fleet believes {ledger} on {machine.name}"
+            assert set(shadow.prefixes.names) == set(pool.names()), (
+                f"11: the fleet believes another cache on {machine.name} than there is"
+            )
 
 
 def _is_news(simulator: Simulator, event: Event) -> bool:

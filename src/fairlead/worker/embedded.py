@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fairlead import engine
 from fairlead.instance.sequence import Sequence
 from fairlead.model import RequestId, Row
-from fairlead.worker.executor import Output
+from fairlead.worker.executor import Output, Place
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -42,13 +42,13 @@ class Embedded:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.engine.run, rows, sequences)
 
-    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
+    async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         engine, held = self.engine, list(blocks)
         return await self._between_steps(
-            lambda: engine.export_kv(held, end - start, start).to_bytes()
+            lambda: engine.write_image(held, end - start, start, place)
         )
 
-    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
+    async def import_kv(self, blocks: Seq[int], image: memoryview) -> None:
         held = list(blocks)
         await self._between_steps(lambda: self.engine.import_image(image, held))
 

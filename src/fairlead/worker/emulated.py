@@ -17,6 +17,7 @@ from typing import Protocol
 
 from fairlead.instance.sequence import Sequence
 from fairlead.model import FinishReason, RequestId, Row
+from fairlead.worker.executor import Place
 
 MEDIAN_OUTPUT_TOKENS = 115
 SIGMA_OUTPUT = 0.87
@@ -96,11 +97,11 @@ class Emulated:
         await asyncio.sleep(max(self._due_s - self._monotonic(), 0.0))
         return output
 
-    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
+    async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         await asyncio.sleep((end - start) * self._copy_s_per_token)
-        return b""
+        return place(0)
 
-    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
+    async def import_kv(self, blocks: Seq[int], image: memoryview) -> None:
         """There is no KV: the tokens follow from seed and position."""
 
     def forget(self, request_id: RequestId) -> None:

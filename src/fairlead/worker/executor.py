@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
 from fairlead.instance.sequence import Sequence
 from fairlead.model import FinishReason, RequestId, Row
+
+Place = Callable[[int], memoryview]
+"""Gives memory for so many bytes, to write to."""
 
 
 class Logprob(Protocol):
@@ -51,13 +54,14 @@ class Executor(Protocol):
         """Computes the rows; `predicted_s` is what the instance's latency model expects of it."""
         ...
 
-    async def export_kv(self, blocks: Seq[int], start: int, end: int) -> bytes:
-        """The KV of a sequence's tokens `start` to `end`, which lie in `blocks`. Between steps."""
+    async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
+        """The KV of a sequence's tokens `start` to `end`, which lie in `blocks`, in memory that
+        `place` gave. Between steps. Empty where the engine has no KV."""
         ...
 
-    async def import_kv(self, blocks: Seq[int], image: bytes) -> None:
-        """Puts exported KV into a sequence's blocks. Between steps. Raises `ProtocolError` where
-        it does not fit."""
+    async def import_kv(self, blocks: Seq[int], image: memoryview) -> None:
+        """Puts exported KV into a sequence's blocks. Between steps; nothing looks at the image
+        afterwards. Raises `ProtocolError` where it does not fit."""
         ...
 
     def forget(self, request_id: RequestId) -> None:

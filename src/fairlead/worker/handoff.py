@@ -1,32 +1,47 @@
-"""Both ends of a hand-off between workers: carries out what `instance/handoff.py` commands."""
+"""The source's end of a hand-off between workers: carries out what `instance/handoff.py` commands.
+The target's is in `receiver.py`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hmac
-import socket
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from fairlead.instance.handoff import Command, Commit, Copy, Freeze, Outgoing, Reserve
-from fairlead.instance.instance import Exported, Instance
+from fairlead.instance.handoff import (
+    COPY_BYTES,
+    Command,
+    Commit,
+    Copy,
+    Freeze,
+    Outgoing,
+    Reserve,
+)
+from fairlead.instance.instance import Instance
 from fairlead.model import (
     FairleadError,
     Handoff,
     HandoffWhy,
     InstanceId,
     ProtocolError,
-    RefuseWhy,
     Request,
     RequestId,
 )
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
-from fairlead.worker.peers import Answer, Forget, Greeting, Piece, Room, Whole, read
+from fairlead.worker.peers import (
+    Answer,
+    Forget,
+    Greeting,
+    Image,
+    Piece,
+    Room,
+    Whole,
+    read,
+)
+from fairlead.worker.shared import Own, memory_for
 from fairlead.worker.wire import Message, Move, pack
 
 ANSWER_S = 10.0
@@ -78,6 +93,8 @@ class Sender:
             nobody, nobody, move.request, move.attempt, move.to_attempt, HandoffWhy.REBALANCE
         )
         self._outgoing = Outgoing(host.instance, order)
+        self._memory = Own()
+        """Where images are put; a target on this machine may see them there."""
 
     async def run(self) -> bool:
         """Whether the target has it. Whatever goes wrong, the sequence is on one side, whole."""
@@ -101,12 +118,12 @@ class Sender:
             asyncio.open_connection(address.host, address.port), ANSWER_S
         )
         try:
-            writer.write(pack(Greeting(self._host.token)))
+            self._greet(writer)
             while command is not None:
                 if isinstance(command, Freeze):
                     command = await self._host.between_steps(self._freeze)
                     continue
-                writer.write(pack(await self._said(command)))
+                await self._say(command, writer)
                 answer = await asyncio.wait_for(read(reader), ANSWER_S)
                 if not isinstance(answer, Answer) or answer.n_cached is None:
                     break
@@ -114,27 +131,46 @@ class Sender:
                     self._outgoing.committed(self._host.clock.now_s())
                     self._host.left(self._move.request)
                     return True
-                reserved = isinstance(command, Reserve)
-                command = (
-                    self._outgoing.reserved(answer.n_cached)
-                    if reserved
-                    else self._outgoing.copied()
-                )
+                if isinstance(command, Reserve):
+                    self._memory.seen(answer.sees_offer)
+                    command = self._outgoing.reserved(answer.n_cached)
+                else:
+                    command = self._outgoing.copied()
             writer.write(pack(Forget(self._move.request, self._move.to_attempt)))
             return False
         finally:
             writer.close()
+            self._memory.close()
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
+        instance = self._host.instance
+        sequence = instance.sequences.get(self._move.request)
+        n_tokens = 0 if sequence is None else sequence.n_computed
+        kv_bytes = n_tokens * instance.spec.kv_bytes_per_token
+        self._memory = memory_for(writer, min(kv_bytes, COPY_BYTES))
+        writer.write(pack(Greeting(self._host.token, self._memory.offer)))
 
     def _freeze(self) -> Command | None:
         return self._outgoing.frozen(self._host.clock.now_s())
 
-    async def _said(self, command: Command) -> Message:
+    async def _say(self, command: Command, writer: asyncio.StreamWriter) -> None:
+        kv = memoryview(b"")
+        if isinstance(command, Copy):
+            kv = await self._export(command.start, command.end)
+        elif isinstance(command, Commit):
+            kv = await self._export(command.start, command.exported.n_computed)
+        image = Image(len(kv), self._memory.holds(kv))
+        writer.write(pack(self._said(command, image)))
+        if not image.is_shared:
+            writer.write(kv)
+
+    def _said(self, command: Command, image: Image) -> Message:
         match command:
             case Reserve(request, attempt, n_tokens):
                 return Room(self._abroad(request), attempt, n_tokens)
-            case Copy(request, attempt, start, end):
-                return Piece(self._abroad(request), attempt, end, await self._image(start, end))
-            case Commit(attempt, start, exported):
+            case Copy(request, attempt, _, end):
+                return Piece(self._abroad(request), attempt, end, image)
+            case Commit(attempt, _, exported):
                 first_s = exported.first_token_s
                 return Whole(
                     self._abroad(exported.request),
@@ -142,130 +178,22 @@ class Sender:
                     list(exported.produced),
                     exported.n_computed,
                     None if first_s is None else self._host.clock.gateways(first_s),
-                    await self._image(start, exported.n_computed),
+                    exported.cached_tokens,
+                    image,
                 )
         raise AssertionError(f"{command} is not said to anybody")
 
-    async def _image(self, start: int, end: int) -> bytes:
+    async def _export(self, start: int, end: int) -> memoryview:
         sequence = self._host.instance.sequences.get(self._move.request)
         if sequence is None:
             raise ProtocolError("the sequence has left")
         if start >= end:
-            return b""
-        return await self._host.executor.export_kv(sequence.blocks, start, end)
+            return memoryview(b"")
+        place = self._memory.place
+        return await self._host.executor.export_kv(sequence.blocks, start, end, place)
 
     def _abroad(self, request: Request) -> Request:
         """With times as everybody knows them."""
         return msgspec.structs.replace(
             request, arrival_s=self._host.clock.gateways(request.arrival_s)
         )
-
-
-class Receiver:
-    """The port where other workers bring sequences to."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._server: asyncio.Server | None = None
-        self._calls: set[asyncio.Task[None]] = set()
-
-    async def start(self, gateway: Address) -> str:
-        """Listens where the gateway's side of the network is; HOST:PORT."""
-        host = local_host(gateway)
-        self._server = await asyncio.start_server(self._serve, host, 0)
-        return str(Address(host, self._server.sockets[0].getsockname()[1]))
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for call in self._calls:
-            call.cancel()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._calls.add(task)
-        expected: tuple[RequestId, int] | None = None
-        try:
-            greeting = await asyncio.wait_for(read(reader), ANSWER_S)
-            token = greeting.token if isinstance(greeting, Greeting) else ""
-            if not hmac.compare_digest(token.encode(), self._host.token.encode()):
-                return
-            while True:
-                message = await read(reader)
-                if isinstance(message, Forget) or not isinstance(message, Room | Piece | Whole):
-                    return
-                expected = (message.request.id, message.attempt)
-                n_cached = await self._take(message)
-                writer.write(pack(Answer(n_cached)))
-                if isinstance(message, Whole) and n_cached is not None:
-                    expected = None
-                    await writer.drain()
-                    return
-        except (OSError, EOFError, TimeoutError, FairleadError):
-            pass
-        finally:
-            if expected is not None:
-                self._drop(*expected)
-            self._calls.discard(task)
-            writer.close()
-
-    def _drop(self, request: RequestId, attempt: int) -> None:
-        """The source has changed its mind, or is gone."""
-        instance = self._host.instance
-        if instance.incoming_blocks(request, attempt) is not None:
-            instance.abort(request, self._host.clock.now_s(), attempt)
-            self._host.changed()
-
-    async def _take(self, message: Room | Piece | Whole) -> int | None:
-        host, instance, attempt = self._host, self._host.instance, message.attempt
-        if not host.takes_in:
-            return None
-        request = msgspec.structs.replace(
-            message.request, arrival_s=host.clock.ours(message.request.arrival_s)
-        )
-        if isinstance(message, Room):
-            return self._reserve(request, attempt, message.n_tokens)
-        end = message.end if isinstance(message, Piece) else message.n_computed
-        if instance.incoming_blocks(request.id, attempt) is None:
-            return None
-        if self._reserve(request, attempt, end) is None:
-            return None
-        blocks = instance.incoming_blocks(request.id, attempt)
-        assert blocks is not None
-        if message.image:
-            await host.executor.import_kv(blocks, message.image)
-        return 0 if isinstance(message, Piece) else self._adopt(request, message)
-
-    def _reserve(self, request: Request, attempt: int, n_tokens: int) -> int | None:
-        host = self._host
-        reserved = host.instance.reserve(request, attempt, n_tokens, host.clock.now_s())
-        return None if isinstance(reserved, RefuseWhy) else reserved
-
-    def _adopt(self, request: Request, message: Whole) -> int | None:
-        host = self._host
-        first_s = message.first_token_s
-        exported = Exported(
-            request,
-            tuple(message.produced),
-            message.n_computed,
-            None if first_s is None else host.clock.ours(first_s),
-        )
-        if not host.instance.adopt(exported, message.attempt, host.clock.now_s()):
-            return None
-        host.came(request, message.produced)
-        host.changed()
-        return 0
-
-
-def local_host(gateway: Address) -> str:
-    """Our own address on the way to the gateway."""
-    with contextlib.suppress(OSError):
-        for family, kind, _, _, where in socket.getaddrinfo(
-            gateway.host, gateway.port, type=socket.SOCK_DGRAM
-        ):
-            with socket.socket(family, kind) as probe:
-                probe.connect(where)  # Nothing is sent: only the route is looked up.
-                name: str = probe.getsockname()[0]
-                return name
-    return "127.0.0.1"

@@ -7,10 +7,12 @@ of `wire`.
 from __future__ import annotations
 
 import asyncio
+from mmap import mmap
 
 import msgspec
 
 from fairlead.model import ProtocolError, Request, RequestId
+from fairlead.worker.shared import Offer, Own
 from fairlead.worker.wire import Message
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -22,6 +24,16 @@ class Greeting(Message, frozen=True):
 
     token: str
     """The fleet's shared secret."""
+    offer: Offer | None = None
+    """Memory for images, which the target may see or not."""
+
+
+class Image(msgspec.Struct, array_like=True, frozen=True):
+    """Where the KV is that comes with a message."""
+
+    n_bytes: int
+    is_shared: bool
+    """In the offered memory; else its bytes follow the message as they are."""
 
 
 class Room(Message, frozen=True):
@@ -39,7 +51,7 @@ class Piece(Message, frozen=True):
     request: Request
     attempt: int
     end: int
-    image: bytes
+    image: Image
 
 
 class Whole(Message, frozen=True):
@@ -50,7 +62,8 @@ class Whole(Message, frozen=True):
     produced: list[int]
     n_computed: int
     first_token_s: float | None
-    image: bytes
+    cached_tokens: int
+    image: Image
     """Empty where everything has come already."""
 
 
@@ -64,6 +77,7 @@ class Forget(Message, frozen=True):
 class Answer(Message, frozen=True):
     n_cached: int | None
     """Tokens whose KV need not come; None: it will not have the sequence."""
+    sees_offer: bool = False
 
 
 Said = Greeting | Room | Piece | Whole | Forget | Answer
@@ -81,3 +95,26 @@ async def read(reader: asyncio.StreamReader) -> Said:
         return _decoder.decode(payload)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"not a message of a Fairlead worker: {error}") from error
+
+
+async def read_image(
+    reader: asyncio.StreamReader, image: Image, borrowed: mmap | None, own: Own
+) -> memoryview:
+    """The KV that comes with the message just read, in borrowed or in own memory. Raises like
+    `read`, and `ProtocolError` where it is to lie in memory that nobody lent."""
+    room = MAX_BYTES
+    if image.is_shared:
+        room = 0 if borrowed is None else len(borrowed)
+    if not 0 <= image.n_bytes <= room:
+        raise ProtocolError(f"an image of {image.n_bytes} bytes, where {room} have room")
+    if image.is_shared and borrowed is not None:
+        return memoryview(borrowed)[: image.n_bytes]
+    # Piece by piece, so that no memory is new: the reader's own copy of all would be.
+    kv, n = own.place(image.n_bytes), 0
+    while n < len(kv):
+        came = await reader.read(len(kv) - n)
+        if not came:
+            raise EOFError("the other end left within an image")
+        kv[n : n + len(came)] = came
+        n += len(came)
+    return kv

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead.latency.effects import NO_EFFECT, effect_problems
 from fairlead.model import ConfigError, Role
 from fairlead.worker.link import Address
 
@@ -47,6 +48,9 @@ class WorkerSettings:
     """Tokens of prompt and output together; None takes the model's own limit."""
     speed: float = 1.0
     """An emulated engine runs so many times faster than its profile says."""
+    effect: str = NO_EFFECT
+    """How an emulated engine runs its steps, see `fairlead.latency`."""
+    effect_params: Mapping[str, Any] = field(default_factory=dict)
     step_log: str | None = None
     """A file for the shape and the duration of every step."""
 
@@ -75,6 +79,7 @@ class WorkerSettings:
             yield f"role must be one of {', '.join(roles)}, got {self.role!r}"
         if not 0 < self.speed < float("inf"):
             yield f"speed must be positive and finite, got {self.speed}"
+        yield from effect_problems(self.effect, self.effect_params, self.engine)
         yield from self._count_problems()
 
     def _count_problems(self) -> Iterator[str]:
@@ -114,6 +119,8 @@ class WorkerSettings:
             "max-waiting": self.max_waiting,
             "max-context": self.max_context,
             "speed": self.speed,
+            "effect": self.effect,
+            "effect-params": json.dumps(dict(self.effect_params)),
             "step-log": self.step_log,
         }
         # One word each, so that a value that begins with a dash stays a value.

@@ -11,6 +11,7 @@ from random import Random
 
 from fairlead.instance.instance import Instance
 from fairlead.latency.coefficients import from_coefficients
+from fairlead.latency.effects import PURE_NUMBERS, with_effect
 from fairlead.latency.profile import Profile
 from fairlead.latency.profile_file import load_profile
 from fairlead.model import ConfigError, InstanceId, InstanceSpec, Role
@@ -121,7 +122,9 @@ def _emulated(settings: WorkerSettings, vocabulary: Vocabulary) -> _Engine:
         profile.max_context,
         vocabulary.size,
         profile.kv_bytes_per_token,
-        faster(profile.coefficients, settings.speed),
+        with_effect(
+            faster(profile.coefficients, settings.speed), settings.effect, settings.effect_params
+        ),
         profile.name,
         profile.price_per_hour or 0.0,
     )
@@ -142,10 +145,9 @@ def _profile_blocks(settings: WorkerSettings, profile: Profile) -> int:
 
 
 def faster(coefficients: Mapping[str, float], speed: float) -> dict[str, float]:
-    """Coefficients of an engine `speed` times as fast. Every one is a time, but for the
-    sharpness of the roofline's corner, which is a pure number."""
+    """Coefficients of an engine `speed` times as fast."""
     return {
-        name: value if name == "sharpness" else value / speed
+        name: value if name in PURE_NUMBERS else value / speed
         for name, value in coefficients.items()
     }
 

@@ -26,7 +26,7 @@ from fairlead.model import (
     RequestId,
 )
 
-VERSION = 2
+VERSION = 3
 """Raised with every incompatible change; both ends must agree."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A prompt of a million tokens takes 5 MB; anything near this bound is garbage."""
@@ -88,6 +88,8 @@ class Ping(Message, frozen=True):
     """Asks for a heartbeat now; tells how the clocks differ."""
 
     gateway_time_s: float
+    whole_cache: bool = False
+    """Its report is to tell the whole cache: of what was said about it, something was lost."""
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):

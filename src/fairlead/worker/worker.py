@@ -27,8 +27,9 @@ from fairlead.model import (
 )
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor, Output
-from fairlead.worker.handoff import Receiver, Sender
+from fairlead.worker.handoff import Sender
 from fairlead.worker.link import Address, Link
+from fairlead.worker.receiver import Receiver
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
 from fairlead.worker.wire import (
@@ -205,9 +206,9 @@ class Worker:
                 self._start_move(message)
             case Drain():
                 self.drain()
-            case Ping(gateway_time_s):
+            case Ping(gateway_time_s, whole_cache):
                 self._clock.hear(gateway_time_s)
-                self._send_report()
+                self._send_report(whole_cache)
             case _:
                 self._tell(f"the gateway said {type(message).__name__} out of turn; ignored")
         self._wake.set()

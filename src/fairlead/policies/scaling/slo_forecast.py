@@ -5,8 +5,7 @@ Rule:   the work inside the pool is counted in instances' worth, by memory, by s
         time of steps, each up to the load at which objectives are still kept; the most of the
         three counts. Divided by what arrived it is the cost of a request, and of a prompt token;
         times the rates forecast for when an instance asked for now would be up, it is what the
-        pool needs. What is late already is added once: as many instances as work it off within
-        that time. Down only to the highest need of the last `down_delay_s`.
+        pool needs. Down only to the highest need of the last `down_delay_s`.
 
 Memory and seats grow with the rate (Little's law). Prefill and decoding share the time of steps:
 where a pace is promised a step may last that long; the least ever predicted is its fixed part,
@@ -14,12 +13,9 @@ another is what the batch adds, and what is left is for prefill. The load of pre
 `attainment` of first tokens in time is that of an M/M/1 queue. That load is bounded from above in
 two ways, by its price without any cached prefix, and by how many wait; the lower bound counts.
 
-While something is late, costs stand still: steps are slow then because so many wait, and that
-would be forecast to come again.
-
-Limits: a step in the rate cannot be foreseen; requests that admission turns away are forecast but
-cost nothing, so after them the pool grows in steps; batch work may wait long, as it is promised
-nothing. State: buckets over `window_s`, a few running means.
+Limits: requests that admission turns away are forecast but cost nothing, so after them the pool
+grows in steps; batch work may wait long, as it is promised nothing. State: buckets over
+`window_s`, a few running means.
 """
 
 from __future__ import annotations
@@ -43,8 +39,6 @@ LEAST_LOAD, MOST_LOAD = 0.3, 0.9
 says: prompts are no exponential draws."""
 SLACK = 0.02
 """Of an instance, for which no other is asked for: what is smoothed never quite gets there."""
-HASTE = 4.0
-"""What is late is worked off in this part of the time that an instance takes to start."""
 MOST_OVERLOAD = 4.0
 """A pace so many times too slow says only that it is too slow."""
 
@@ -64,9 +58,6 @@ class Params:
     """Of the memory, as much is used: contexts are not the same everywhere."""
     smooth_s: float = 15.0
     """Counts are means over about so long."""
-    most_growth: float = 2.0
-    """By the time an instance is up, at most so many times the present rate is expected: a step is
-    no slope."""
     down_delay_s: float = 180.0
 
     def __post_init__(self) -> None:
@@ -76,8 +67,6 @@ class Params:
             raise ValueError(f"attainment must be between 0 and 1, got {self.attainment}")
         if not (0 < self.spare <= 1 and 0 < self.memory_fraction <= 1):
             raise ValueError("spare and memory_fraction must be above 0 and at most 1")
-        if self.most_growth < 1:
-            raise ValueError(f"most_growth must be at least 1, got {self.most_growth:g}")
         if self.down_delay_s < 0:
             raise ValueError(f"down_delay_s must be at least 0, got {self.down_delay_s}")
 
@@ -95,7 +84,6 @@ class SloForecast:
         """What requests are promised."""
         self._waiting = Smoothed(params.smooth_s)
         """On each instance."""
-        self._waiting_before = Smoothed(4 * params.smooth_s)
         self._needed = Smoothed(params.smooth_s)
         self._request_cost = Smoothed(4 * params.smooth_s)
         self._token_cost = Smoothed(4 * params.smooth_s)
@@ -114,43 +102,32 @@ class SloForecast:
             self._tpot_s.add(now, promised.tpot_s)
 
     def desired(self, pool: PoolView, now: float) -> int:
-        need, backlog = self._inside(pool, now) if pool.hosts else (0.0, 0.0)
+        need = self._inside(pool, now) if pool.hosts else 0.0
         ahead_s = pool.start_up_s + self.period_s
         for trend, cost in (
             (self._requests, self._request_cost),
             (self._tokens, self._token_cost),
         ):
             rate = trend.rate_per_s(now)
-            if backlog and cost.value is not None:
-                cost.hold(now)
-            elif pool.hosts and rate > 0:
+            if pool.hosts and rate > 0:
                 cost.add(now, need / rate)
-            ahead = min(trend.forecast_per_s(now, ahead_s), self._params.most_growth * rate)
-            need = max(need, ahead * (cost.value or 0.0))
+            need = max(need, trend.forecast_per_s(now, ahead_s) * (cost.value or 0.0))
         # Nothing is free: one instance, even if no cost is known yet.
         least = 1 if in_flight(pool) or self._requests.rate_per_s(now) > 0 else 0
-        want = max(ceil(need + backlog - SLACK), least)
+        want = max(ceil(need - SLACK), least)
         return self._wants.settle(now, want, size(pool))
 
-    def _inside(self, pool: PoolView, now: float) -> tuple[float, float]:
-        """Instances' worth of what is inside, smoothed, and of what is late already."""
+    def _inside(self, pool: PoolView, now: float) -> float:
+        """Instances' worth of what is inside, smoothed."""
         prompt_tokens = self._prompt_tokens.value or 1.0
         memory = demand.memory(pool, prompt_tokens) / self._params.memory_fraction
-        held = max(memory, demand.seats(pool))
-        time, backlog = self._time(pool, max(int(prompt_tokens), 1), now)
-        if backlog and self._request_cost.value is not None:
-            # Steps are as slow as they are because so many wait.
-            self._needed.hold(now)
-            # Whoever stays late needs more than there are, whatever was measured in better times.
-            stays = (self._waiting.value or 0.0) >= (self._waiting_before.value or 0.0)
-            return max(held, len(pool.hosts) + 1.0 if stays else 0.0), backlog
-        return self._needed.add(now, max(held, time)), backlog
+        time = self._time(pool, max(int(prompt_tokens), 1), now)
+        return self._needed.add(now, max(memory, demand.seats(pool), time))
 
-    def _time(self, pool: PoolView, prompt_tokens: int, now: float) -> tuple[float, float]:
+    def _time(self, pool: PoolView, prompt_tokens: int, now: float) -> float:
         n, ttft_s = len(pool.hosts), self._ttft_s.value or self._params.ttft_s
         all_waiting = pool.n_queued + sum(host.waiting for host in pool.hosts)
         waiting = self._waiting.add(now, all_waiting / n)
-        self._waiting_before.add(now, all_waiting / n)
         own_s = demand.prefill_s(pool.hosts, prompt_tokens)
         rate = self._requests.rate_per_s(now)
         # By price as if nothing were cached, and by M/M/1 from how many there are in line.
@@ -160,9 +137,7 @@ class SloForecast:
         in_line = bearable / (1.0 - bearable)
         backlog_s = max(waiting - in_line, 0.0) * (prefill * n / rate if rate > 0 else own_s)
         fixed, batch = self._decoding(pool, prompt_tokens)
-        # Help that takes so long to come is not asked to undo in a moment what was missed.
-        backlog = n * backlog_s / max(ttft_s, pool.start_up_s / HASTE)
-        return n * (prefill / bearable + batch) / (1.0 - fixed), backlog
+        return n * ((prefill / bearable + batch) / (1.0 - fixed) + backlog_s / ttft_s)
 
     def _decoding(self, pool: PoolView, prompt_tokens: int) -> tuple[float, float]:
         """Shares of the promised pace that a step takes anyway, and that decoding adds."""

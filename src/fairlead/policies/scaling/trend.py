@@ -97,7 +97,3 @@ class Smoothed:
             self.value = kept * self.value + (1 - kept) * value
         self._at_s = now
         return self.value
-
-    def hold(self, now: float) -> None:
-        """The time since the last value does not count: what was to be seen in it is no guide."""
-        self._at_s = now
