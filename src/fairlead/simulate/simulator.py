@@ -92,11 +92,16 @@ class Simulator:
         self._world.machines = self.machines
         self._world.wake = self._wake
         self._pools = {pool.name: pool for pool in config.pools}
+        self._most = 0
+        """Machines at one time, those that were starting among them."""
+        self._starting_s = 0.0
+        """What machines that a policy asked for took to start, and cost meanwhile."""
         self._n_begun = {pool.name: pool.instances for pool in config.pools}
         """Machines of each pool that were ever begun."""
         for pool in config.pools:
             for i in range(pool.instances):
                 self._start(self._machine(pool, i))
+        self._count_machines()
         self._tick_later()
         if timeline_s is not None:
             self._sampler = Sampler(self.timeline, timeline_s)
@@ -112,8 +117,8 @@ class Simulator:
             "handoffs": self._world.pauses.n,
             "handoff_downtime_s": self._world.pauses.percentiles(),
             "instances": InstanceFigures(
-                n_max=len(machines),
-                hours=up_s / 3600,
+                n_max=self._most,
+                hours=(up_s + self._starting_s) / 3600,
                 busy_fraction=busy_s / up_s if up_s else None,
             ),
             "digest": self._digest.hexdigest(),
@@ -217,8 +222,14 @@ class Simulator:
             i = self._n_begun[pool.name]
             self._n_begun[pool.name] += 1
             self.heap.at(self.heap.now + self.settings.start_up_s, TICK, self._boot, (pool, i))
+        self._count_machines()
+
+    def _count_machines(self) -> None:
+        stopped = sum(machine.stopped for machine in self.machines.values())
+        self._most = max(self._most, sum(self._n_begun.values()) - stopped)
 
     def _boot(self, born: tuple[PoolConfig, int]) -> None:
+        self._starting_s += self.settings.start_up_s
         self._start(self._machine(*born))
 
     def _nothing(self, action: SetRole) -> None:
