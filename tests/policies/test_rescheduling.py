@@ -350,6 +350,7 @@ EAGER: dict[str, dict[str, Any]] = {
     "hotspot": {"ttft_s": 0.5},
     "defragment": {"patience_s": 0.0},
     "vm-rescheduling": {"move_fraction": 1.0, "evaluations": 200},
+    "predicted-gain": {"gain_s": 0.0, "hand_off_gain_s": 0.0, "horizon_s": 30.0},
 }
 STEADY = sorted(EAGER)
 """Those that claim hysteresis."""

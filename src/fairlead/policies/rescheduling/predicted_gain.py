@@ -1,0 +1,150 @@
+"""Moves what gains more seconds than its move costs, a kept promise counted as many of them.
+
+Source: our own; DualMap's relief of hot spots and Llumnix' of memory, with one price for both.
+Rule:   a request that waits gains what its first token comes sooner elsewhere, and `promise_s` if
+        it is in time only there; it costs those who decode there the time that its prompt takes,
+        less what those here are spared. A sequence that decodes gains what the memory it frees
+        saves those who wait for memory, and costs its hand-off (`relief.py`). What gains enough
+        moves, the most first, as long as it still gains after the moves before it.
+
+What is in time where it is, or past due, stays; so does a sequence that falls behind its pace: the
+queue that slows it is gone before it is answered, and such moves lose as often as they win. What is
+not known counts against a move: a prompt's own prefix looks cached where it waits, so that nobody
+there seems to be spared much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import NamedTuple
+
+from fairlead.model import HostView, InstanceId, RequestId
+from fairlead.policies.registry import rescheduling
+from fairlead.policies.rescheduling.draining import emptying
+from fairlead.policies.rescheduling.dwell import Dwell
+from fairlead.policies.rescheduling.parts import Move
+from fairlead.policies.rescheduling.relief import Relief
+from fairlead.policies.rescheduling.room import begins, settled
+from fairlead.policies.rescheduling.waits import left_s, waits_s
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    period_s: float = 0.5
+    promise_s: float = 10.0
+    """Seconds of others' waiting that one kept promise is worth."""
+    gain_s: float = 0.2
+    """Least gain for which a request that has not begun moves."""
+    hand_off_gain_s: float = 1.0
+    """The same for a sequence that decodes: its KV pushes cached prefixes out of the target."""
+    spare: float = 0.6
+    """A promise counts as kept if the prediction takes at most this fraction of what is left."""
+    horizon_s: float = 2.0
+    """Memory that is gone within this time is short now."""
+    choices: int = 4
+    """Instances looked at as targets, those with the shortest queues."""
+    depth: int = 64
+    """Waiting requests of an instance looked at in a round, the last that were sent there."""
+    slots: int = 4
+    """Hand-offs that an instance takes part in at a time."""
+    dwell_s: float = 5.0
+    """For so long what moved stays, and nothing moves between the same two the other way."""
+
+    def __post_init__(self) -> None:
+        if self.period_s <= 0:
+            raise ValueError(f"period_s must be positive, got {self.period_s}")
+        if not 0 < self.spare <= 1:
+            raise ValueError(f"spare must be above 0 and at most 1, got {self.spare}")
+        if min(self.choices, self.depth, self.slots) < 1:
+            raise ValueError("choices, depth and slots must be at least 1")
+        if min(self.promise_s, self.horizon_s, self.dwell_s) < 0:
+            raise ValueError("promise_s, horizon_s and dwell_s must be at least 0")
+        if min(self.gain_s, self.hand_off_gain_s) < 0:
+            raise ValueError("gain_s and hand_off_gain_s must be at least 0")
+
+
+class Chance(NamedTuple):
+    """A waiting request that may be better off elsewhere."""
+
+    move: Move
+    here_s: float
+    """Until its first token, predicted from now."""
+    there_s: float
+    due_s: float
+    """Until its first token is due; infinite where nothing is promised."""
+    own_s: float
+    """What computing its prompt delays those behind it."""
+    cost_s: float
+    """What others lose by the move."""
+
+
+@rescheduling("predicted-gain", Params)
+class PredictedGain:
+    def __init__(self, params: Params, rng: Random) -> None:
+        self.period_s = params.period_s
+        self._params = params
+        self._dwell = Dwell(params.dwell_s)
+        self._relief = Relief(params.horizon_s, params.hand_off_gain_s, params.slots, self._dwell)
+
+    def propose(self, hosts: Sequence[HostView], now: float) -> list[Move]:
+        self._dwell.forget(now)
+        leaving = emptying(hosts, self._params.slots, settled)
+        moves = [self._dwell.note(move, now) for move in leaving]
+        staying = [host for host in hosts if not host.draining]
+        full = {move.target for move in moves}
+        moves += self._relief.moves([host for host in staying if host.id not in full], now)
+        shortest = sorted(staying, key=lambda host: (host.queued_tokens, host.id))
+        chances = [chance for host in staying for chance in self._chances(host, shortest, now)]
+        return moves + self._take(chances, now)
+
+    def _chances(
+        self, host: HostView, shortest: Sequence[HostView], now: float
+    ) -> Iterator[Chance]:
+        if not host.waiting:
+            return
+        targets = list(islice(self._targets(host, shortest), self._params.choices))
+        for placed, here_s in waits_s(host, self._params.depth):
+            request, due_s = placed.request, left_s(placed, host, now)
+            in_time = request.objective.timed and here_s <= self._params.spare * due_s
+            if in_time or due_s < 0 or placed.is_moving or self._dwell.holds(request.id):
+                continue
+            spared_s = host.running * host.added_s(request)
+            for target in targets:
+                own_s, there_s = target.added_s(request), target.predicted_ttft_s(request)
+                cost_s = target.running * own_s - spared_s
+                move = Move(request.id, host.id, target.id)
+                yield Chance(move, here_s, there_s, due_s, own_s, cost_s)
+
+    def _targets(self, source: HostView, hosts: Sequence[HostView]) -> Iterator[HostView]:
+        for host in hosts:
+            has_seat = host.running + host.waiting < host.max_sequences
+            able = host is not source and begins(host) and has_seat
+            if able and not self._dwell.swaps(source.id, host.id):
+                yield host
+
+    def _take(self, chances: list[Chance], now: float) -> list[Move]:
+        """The best first; what moved before makes the queue here shorter, and that there longer."""
+        moves: dict[RequestId, Move] = {}
+        gone_s: dict[InstanceId, float] = {}
+        come_s: dict[InstanceId, float] = {}
+        for chance in sorted(chances, key=lambda one: (-self._gain_s(one), one.move)):
+            move = chance.move
+            gone, come = gone_s.get(move.source, 0.0), come_s.get(move.target, 0.0)
+            if move.request in moves or move.source in come_s or move.target in gone_s:
+                continue
+            if self._gain_s(chance, gone, come) > self._params.gain_s:
+                moves[move.request] = self._dwell.note(move, now)
+                gone_s[move.source] = gone + chance.own_s
+                come_s[move.target] = come + chance.own_s
+        return list(moves.values())
+
+    def _gain_s(self, chance: Chance, gone_s: float = 0.0, come_s: float = 0.0) -> float:
+        here_s, there_s = chance.here_s - gone_s, chance.there_s + come_s
+        in_time_s = self._params.spare * chance.due_s
+        if there_s > in_time_s:
+            return 0.0
+        promise_s = self._params.promise_s if here_s > in_time_s else 0.0
+        return here_s - there_s + promise_s - chance.cost_s

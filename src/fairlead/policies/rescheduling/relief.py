@@ -1,0 +1,76 @@
+"""Sequences leave an instance whose memory is short, where that saves others time.
+
+Rule: memory is short where the head of the queue and what all decodes grow by within a horizon
+      need more than is free. A block that comes free spares everybody who waits its share of the
+      context in time, for all of the context turns over in a lifetime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairlead.model import HostView, InstanceId, PlacedView
+from fairlead.policies.freeness import blocks_of, free_blocks, head_blocks
+from fairlead.policies.rescheduling.dwell import Dwell
+from fairlead.policies.rescheduling.parts import Move
+from fairlead.policies.rescheduling.room import decodes, fits, settled
+
+
+class Relief:
+    """Proposes at most one hand-off from each instance, and one to each."""
+
+    def __init__(self, horizon_s: float, gain_s: float, slots: int, dwell: Dwell) -> None:
+        """A hand-off has to gain more than `gain_s`; `slots` are those that an instance takes part
+        in at a time."""
+        self._horizon_s = horizon_s
+        self._gain_s = gain_s
+        self._slots = slots
+        self._dwell = dwell
+
+    def moves(self, hosts: Sequence[HostView], now: float) -> list[Move]:
+        """From where most memory is missing to where most is free, and so on."""
+        able = [host for host in hosts if decodes(host) and host.n_moving < self._slots]
+        missing = {host.id: self._missing_blocks(host) for host in able}
+        sources = [host for host in able if missing[host.id] > 0 and host.decoding]
+        targets = [host for host in able if missing[host.id] < 0 and not host.waiting]
+        targets.sort(key=lambda host: (missing[host.id], host.id))
+        moves = []
+        for source in sorted(sources, key=lambda host: (-missing[host.id], host.id)):
+            free = [host for host in targets if not self._dwell.swaps(source.id, host.id)]
+            if free and (placed := self._best(source, free[0], missing)) is not None:
+                targets.remove(free[0])
+                move = Move(placed.request.id, source.id, free[0].id)
+                moves.append(self._dwell.note(move, now))
+        return moves
+
+    def _missing_blocks(self, host: HostView) -> float:
+        """Negative where there are enough."""
+        growth = 0.0
+        if host.decoding:
+            steps = self._horizon_s / host.predicted_tpot_s(host.decoding[0].request)
+            growth = host.running * steps / host.block_tokens
+        return head_blocks(host) + growth - free_blocks(host)
+
+    def _best(
+        self, source: HostView, target: HostView, missing: dict[InstanceId, float]
+    ) -> PlacedView | None:
+        """What gains most; None where nothing gains enough."""
+        any_request = source.decoding[0].request
+        life_s = source.predicted_e2e_s(any_request) - source.predicted_ttft_s(any_request)
+        # Somebody will be preempted if nobody waits yet.
+        waiters = source.waiting + 1
+        block_s = waiters * life_s * source.block_tokens / max(source.context_tokens, 1)
+
+        def gain_s(placed: PlacedView) -> float:
+            freed = min(blocks_of(placed.context_tokens, source), missing[source.id])
+            return freed * block_s - source.handoff_s(placed.context_tokens)
+
+        fitting = [
+            placed
+            for placed in settled(source)
+            if not self._dwell.holds(placed.request.id)
+            and fits(target, placed)
+            and missing[target.id] + blocks_of(placed.context_tokens, target) <= 0
+        ]
+        best = max(fitting, key=lambda placed: (gain_s(placed), placed.request.id), default=None)
+        return best if best is not None and gain_s(best) > self._gain_s else None
