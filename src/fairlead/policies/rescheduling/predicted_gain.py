@@ -50,7 +50,7 @@ class Params:
     """Waiting requests of an instance looked at in a round, the last that were sent there."""
     slots: int = 4
     """Hand-offs that an instance takes part in at a time."""
-    dwell_s: float = 5.0
+    dwell_s: float = 20.0
     """For so long what moved stays, and nothing moves between the same two the other way."""
 
     def __post_init__(self) -> None:
