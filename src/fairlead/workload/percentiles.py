@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ class Percentiles:
     p90: float | None = None
     p99: float | None = None
     max: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its figures: a frozen class that is compiled cannot be filled from outside."""
+        return Percentiles, (self.mean, self.p50, self.p90, self.p99, self.max)
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Percentiles:
