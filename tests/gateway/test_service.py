@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -78,6 +79,15 @@ async def test_gauges_of_an_instance_go_with_it(gateway, by_hand):
         while b"instance_running{" in gateway.metrics.exposition():
             await asyncio.sleep(0.01)
     assert b"fairlead_instance_deaths_total 1.0" in gateway.metrics.exposition()
+
+
+async def test_what_was_predicted_is_held_against_what_happened(http, gateway, worker):
+    await http.post(CHAT, json=BODY)
+    counts = re.findall(
+        rb'prediction_error_seconds_count\{of="ttft",was="\w+"\} (\S+)',
+        gateway.metrics.exposition(),
+    )
+    assert sorted(map(float, counts)) == [0, 1]
 
 
 def test_metrics_of_nothing_are_complete():

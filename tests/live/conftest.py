@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -84,8 +85,7 @@ class LiveFleet:
 
     def reporting(self) -> int:
         """Instances that the gateway has heard a report of."""
-        lines = self.get("/metrics")[1].splitlines()
-        return sum(line.startswith("fairlead_instance_running{") for line in lines)
+        return len(self.by_instance("fairlead_instance_running"))
 
     def workers(self) -> list[psutil.Process]:
         return [
@@ -95,7 +95,22 @@ class LiveFleet:
         ]
 
     def kill_a_worker(self) -> None:
-        os.kill(self.workers()[0].pid, signal.SIGKILL)
+        """With -9, the one that runs most: the death of an idle one would prove nothing."""
+        running = self.by_instance("fairlead_instance_running")
+        busiest = max(self.workers(), key=lambda worker: running.get(self._name(worker), 0))
+        os.kill(busiest.pid, signal.SIGKILL)
+
+    def by_instance(self, name: str) -> dict[str, float]:
+        found = re.findall(rf'^{name}\{{instance="(.+)"\}} (.+)$', self.get("/metrics")[1], re.M)
+        return {instance: float(value) for instance, value in found}
+
+    @staticmethod
+    def _name(worker: psutil.Process) -> str:
+        return next(
+            argument.removeprefix("--name=")
+            for argument in worker.cmdline()
+            if argument.startswith("--name=")
+        )
 
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):

@@ -48,7 +48,7 @@ class Gateway:
             )
         self.config = config
         self.driver = Driver(fleet)
-        self.metrics = Metrics()
+        self.metrics = Metrics(fleet.requests)
         self.driver.observers.append(self.metrics.observe)
         self.hub = Hub(config, self.driver, models)
         self._pools = {pool: None for model in models.values() for pool in model.pools}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from fairlead.model import (
@@ -25,12 +25,15 @@ from fairlead.model import (
     Stop,
     TellCache,
 )
+from fairlead.observe.prediction import Predicted
 from fairlead.worker import wire
 
 
 class Core(Protocol):
     """What is driven: `fairlead.fleet.Fleet`."""
 
+    @property
+    def requests(self) -> Mapping[RequestId, Predicted]: ...
     def handle(self, event: Event, now: float) -> Sequence[Action]: ...
 
 
