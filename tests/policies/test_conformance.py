@@ -28,6 +28,7 @@ class View:
     tpot_s: float = 0.01
     e2e_s: float = 1.0
     others_s: float = 0.0
+    broken: float = 0.0
     cached: int = 0
     pool: str = "p"
     role: Role = Role.MIXED
@@ -44,6 +45,9 @@ class View:
 
     def added_s(self, request: RequestView) -> float:
         return self.others_s
+
+    def broken_paces(self, pause_s: float) -> float:
+        return self.broken
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         return self.tpot_s

@@ -54,6 +54,29 @@ def test_prefix_load_keeps_the_promised_first_token_before_anything_else() -> No
     assert first(build("prefix-load"), views, objective=Objective("x", ttft_s=1.0)) == "b"
 
 
+def test_prefix_load_spares_those_who_decode() -> None:
+    views = [view("a", running=10, others_s=1.0, e2e_s=1.0), view("b", others_s=1.0, e2e_s=3.0)]
+    assert first(build("prefix-load"), views) == "b"
+    assert first(build("prefix-load", others=0.1), views) == "a"
+
+
+def test_prefix_load_breaks_no_promised_pace_for_a_few_seconds() -> None:
+    views = [view("a", others_s=1.0, broken=0.5, e2e_s=1.0), view("b", others_s=1.0, e2e_s=10.0)]
+    assert first(build("prefix-load"), views) == "b"
+    assert first(build("prefix-load", promise_s=1.0), views) == "a"
+
+
+def test_prefix_load_weighs_the_best_of_many_in_full() -> None:
+    crowd = [view(f"i{n}", running=8, waiting=2, queued_tokens=9000, e2e_s=9.0) for n in range(40)]
+    holder = view("holder", running=8, cached=90, e2e_s=1.0)
+    idle = view("idle", e2e_s=2.0)
+    ranked = build("prefix-load").rank(request(prompt_tokens=100), [*crowd, holder, idle], 0.0)
+    assert [one.id for one in ranked[:2]] == ["holder", "idle"]
+    assert len(ranked) == 16
+
+
 def test_bad_parameters_say_what_they_should_be() -> None:
     with pytest.raises(Exception, match="choices must be at least 1, got 0"):
         build("two-choices", choices=0)
+    with pytest.raises(Exception, match="weighed must be at least 2, got 1"):
+        build("prefix-load", weighed=1)

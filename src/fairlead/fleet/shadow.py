@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 
 from fairlead import latency
 from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.paces import Pause
 from fairlead.fleet.prefix_index import PrefixIndex
 from fairlead.fleet.tracked import Tracked
 from fairlead.latency.model import LatencyModel, StepShape
@@ -21,8 +23,8 @@ from fairlead.model import InstanceId, InstanceSpec, Report, RequestId, RequestV
 
 CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
-
-
+LOOKED_AT = 32
+"""Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 NOT_PENDING = (0, 0.0, 0.0)
 
 
@@ -199,6 +201,16 @@ class Shadow:
         steps = -(-n // CHUNK_TOKENS)
         alone_s = self._prefill_s(n, n, request.prompt_tokens)
         return max(alone_s - steps * self._decode_step_s(self.running), 0.0)
+
+    def broken_paces(self, pause_s: float) -> float:
+        if pause_s <= 0 or not (self._pending or self._decoding):
+            return 0.0
+        pause = Pause(pause_s, self._decode_step_s(self.running + 1), self._lengths, self._now)
+        requests = self._requests
+        newest = [requests[id] for id in islice(reversed(self._pending), LOOKED_AT)]
+        broken = pause.breaks_of_waiting(newest) * (self.waiting / len(newest) if newest else 0.0)
+        newest_streams = (requests[id] for id in islice(reversed(self._decoding), LOOKED_AT))
+        return broken + pause.breaks_of_decoding(newest_streams)
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         self._advance()

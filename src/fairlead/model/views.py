@@ -130,6 +130,11 @@ class InstanceView(Protocol):
         """Seconds by which computing `request`'s prompt here delays all who decode here."""
         ...
 
+    def broken_paces(self, pause_s: float) -> float:
+        """How many of the paces promised to those here a pause of all decoding is expected to
+        break."""
+        ...
+
     def predicted_tpot_s(self, request: RequestView) -> float:
         """Seconds per output token after the first."""
         ...

@@ -1,23 +1,37 @@
 """Cached prefix against load, both in seconds. Fairlead's default.
 
 Source: our own; the trade is that of Mooncake's Conductor and of NVIDIA Dynamo's KV router.
-Rule:   lowest predicted time to the last token, its own and what others wait for it: computing a
-        prompt delays everybody who decodes there. A cached prefix shortens both, a queue lengthens
-        the first, and a crowded batch stretches every token after. Where the first token is
-        promised, instances that keep the promise come before those that do not.
+Rule:   lowest predicted time to the last token, its own and what it costs others: computing a
+        prompt delays everybody who decodes there, and breaks the promised pace of those who have
+        just begun. A cached prefix shortens all of it, a queue lengthens the first, and a crowded
+        batch stretches every token after. Where the first token is promised, instances that keep
+        the promise come before those that do not.
 
 What others wait for makes long prompts gather where few decode, so that most streams are spared
-them: half of what splitting a fleet into prefill and decode is for, without the split.
+them: half of what splitting a fleet into prefill and decode is for, without the split. What it
+breaks keeps them from gathering on each other: the few tokens that follow a long prompt bear no
+second one.
+
+In a large fleet all are compared by tokens, and in full only the best of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from math import log
 from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
+
+ALIKE = 1.05
+"""Times whose ratio is below this are taken as equal."""
+LEAST_S = 0.001
+UNBEGUN = 4.0
+"""How much a token counts that delays somebody who has not begun, beside one of its own: a pace
+that has just begun bears no pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +40,22 @@ class Params:
     """A promise counts as kept if the prediction takes at most this fraction of it: predictions
     err, and what others are sent next is not in them."""
 
-    others: float = 1.0
+    others: float = 0.6
     """How much a second counts that somebody else has to wait for it, beside one of its own."""
+
+    promise_s: float = 30.0
+    """Seconds that a kept promise of somebody else is worth."""
+
+    weighed: int = 16
+    """Instances that are compared in full."""
 
     def __post_init__(self) -> None:
         if not 0 < self.spare <= 1:
             raise ValueError(f"spare must be above 0 and at most 1, got {self.spare}")
+        if min(self.others, self.promise_s) < 0:
+            raise ValueError("others and promise_s must be at least 0")
+        if self.weighed < 2:
+            raise ValueError(f"weighed must be at least 2, got {self.weighed}")
 
 
 @routing("prefix-load", Params)
@@ -42,15 +66,46 @@ class PrefixLoad:
     def rank(
         self, request: RequestView, candidates: Sequence[InstanceView], now: float
     ) -> list[InstanceView]:
-        promised_s = request.objective.ttft_s
-        waited_s = now - request.arrival_s
+        if len(candidates) > self._params.weighed:
+            candidates = self._worth_weighing(request, candidates)
+        late_s = self._late_s(request, now)
+        params = self._params
 
-        def cost(view: InstanceView) -> tuple[bool, float, str]:
-            late = promised_s is not None and (
-                waited_s + view.predicted_ttft_s(request) > self._params.spare * promised_s
+        def cost(view: InstanceView) -> tuple[bool, int, int, str]:
+            late = view.predicted_ttft_s(request) > late_s
+            pause_s = view.added_s(request)
+            others_s = (
+                params.others * view.running * pause_s
+                + params.promise_s * view.broken_paces(pause_s)
             )
-            own_s = view.predicted_e2e_s(request)
-            others_s = view.running * view.added_s(request) if self._params.others else 0.0
-            return (late, own_s + self._params.others * others_s, view.id)
+            cost_s = view.predicted_e2e_s(request) + others_s
+            return (late, _about(cost_s), view.running + view.waiting, view.id)
 
         return sorted(candidates, key=cost)
+
+    def _late_s(self, request: RequestView, now: float) -> float:
+        """A predicted first token after this, from now, does not keep the promise."""
+        promised_s = request.objective.ttft_s
+        if promised_s is None:
+            return float("inf")
+        return self._params.spare * promised_s - (now - request.arrival_s)
+
+    def _worth_weighing(
+        self, request: RequestView, candidates: Sequence[InstanceView]
+    ) -> list[InstanceView]:
+        """Those where it is computed soonest and for the fewest others to wait, in tokens."""
+        others, prompt_tokens = self._params.others, request.prompt_tokens
+
+        def work(view: InstanceView) -> float:
+            own = prompt_tokens - view.cached_tokens(request)
+            burdened = 1 + others * view.running + UNBEGUN * view.waiting
+            # What is queued delays the first token, and comes between those that follow.
+            return 2 * view.queued_tokens + own * burdened
+
+        return nsmallest(self._params.weighed, candidates, key=work)
+
+
+def _about(seconds: float) -> int:
+    """Equal for times that predictions cannot tell apart: two instances of one kind never take
+    exactly as long, and not everything should go to the one that was a little faster of late."""
+    return int(log(seconds + LEAST_S) / log(ALIKE))
