@@ -90,6 +90,8 @@ class PolicyConfig:
     """`[policy]`: a policy of each family by name. The defaults are Fairlead's own."""
 
     admission: str = "predicted"
+    fairness: str = "none"
+    """`vtc` where the file has a `[tenants]` table."""
     routing: str = "prefix-load"
     batching: str = "slack"
     rescheduling: str = "none"
@@ -143,6 +145,7 @@ class FleetConfig:
             self.policy.build("routing", seed),
             self.policy.build("admission", seed),
             self.limits,
+            fairness=self.policy.build("fairness", seed),
             models=[pool.model for pool in self.pools],
             rescheduling=self.policy.build("rescheduling", seed),
             roles=self.policy.build("roles", seed),
