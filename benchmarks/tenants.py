@@ -1,7 +1,7 @@
-"""One tenant floods: what becomes of the others, with fair sharing and without? Three tenants on four
-emulated H100s, in virtual time.
+"""One tenant floods: what becomes of the others, with fair sharing and without? Three tenants on
+four emulated H100s, in virtual time.
 
-    python benchmarks/tenants.py                      all of it: about a quarter of an hour of CPU time
+    python benchmarks/tenants.py                      all of it: a quarter of an hour
     python benchmarks/tenants.py --quick              twenty seconds of traffic, one seed
     python benchmarks/tenants.py --flood 5,20,100 --seeds 3 --out figures.json
 
