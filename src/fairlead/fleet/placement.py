@@ -120,7 +120,7 @@ class Placement:
     ) -> list[Action]:
         """From now on the fleet answers for this request."""
         tracked = self.requests[request.id] = Tracked(request, now)
-        self._fairness.arrived(request, self._lengths.expected(request))
+        self._fairness.arrived(request, self._lengths.expected(request), now)
         return self.place(tracked, why, now, candidates)
 
     def place(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fairlead.gateway.driver import Outlet
+from fairlead.gateway.intake import Asked
 from fairlead.gateway.tenants.account import Account
 from fairlead.gateway.tenants.journal import Journal
 from fairlead.model import Complete, Reject
@@ -19,27 +20,27 @@ class CallMeter:
         self,
         id: str,
         names: tuple[str, str, str, str],
-        n: int,
-        prompt_tokens: int,
+        asked: Asked,
         account: Account,
         journal: Journal,
         clock: Callable[[], float],
         ended: Callable[[CallRecord, Account, int], None],
     ) -> None:
-        """`names` are tenant, key, model and tier, `n` the choices of all prompts; `ended` takes
-        the record, and the journal's slot that holds it until the ledger does."""
-        account.open(n)
-        account.use(prompt_tokens, clock)
+        """`names` are tenant, key, model and tier; `ended` takes the record, and the journal's slot
+        that holds it until the ledger does. Raises `RequestError` (429)."""
+        account.open(len(asked.requests))
+        account.use(asked.prompt_tokens, clock)
         self._id = id
         self._names = names
-        self._n = n
-        self._prompt_tokens = prompt_tokens
+        self._n = len(asked.requests)
+        self._prompt_tokens = asked.prompt_tokens
+        self._streamed = asked.stream
         self._output_tokens = 0
         self._account = account
         self._journal = journal
         self._clock = clock
         self._ended = ended
-        self._slot = journal.begin(id, *names, prompt_tokens, clock())
+        self._slot = journal.begin(id, *names, asked.prompt_tokens, clock())
 
     def watch(self, outlet: Outlet) -> Outlet:
         return _Counted(outlet, self)
@@ -47,15 +48,16 @@ class CallMeter:
     def count(self, tokens: int) -> None:
         """Tokens are about to go out."""
         self._output_tokens += tokens
-        self._journal.sent(self._slot, self._output_tokens)
+        if self._streamed:
+            self._journal.sent(self._slot, self._output_tokens)
         self._account.use(tokens, self._clock)
 
     def end(self, outcome: str, cached_tokens: int) -> None:
         account = self._account
         account.close(self._n)
-        if outcome == FAILED and not self._output_tokens:
-            # Rejected, or let down: the prompt was nobody's use.
-            account.use(-self._prompt_tokens, self._clock)
+        if outcome == FAILED and not (self._streamed and self._output_tokens):
+            # Rejected, or let down, and the client has got nothing: it was nobody's use.
+            account.use(-self._prompt_tokens - self._output_tokens, self._clock)
             self._journal.free(self._slot)
             return
         counts = (self._prompt_tokens, cached_tokens, self._output_tokens)

@@ -61,6 +61,9 @@ class TenantService:
         self._keys: dict[str, Key] = {}
         self._seen = -1
         self._synced_s = float("-inf")
+        self._n_begun = self._n_synced = 0
+        """Times that the database was asked, and answered."""
+        self._looking: asyncio.Task[bool] | None = None
         self._forgot_s = float("-inf")
         self._unwritten: list[tuple[CallRecord, Account, int]] = []
         self._syncing: asyncio.Task[None] | None = None
@@ -99,9 +102,8 @@ class TenantService:
         if key is None or (id := id_of(key)) is None:
             raise no_such_key()
         known = self._keys.get(id)
-        if known is None and self._clock() - self._synced_s > LOOK_AGAIN_S:
-            with contextlib.suppress(StoreError):
-                await self.sync(unless_within_s=LOOK_AGAIN_S)
+        if known is None:
+            await self._look_again()
             known = self._keys.get(id)
         if not matches(key, None if known is None else known.digest) or known is None:
             raise no_such_key()
@@ -118,6 +120,24 @@ class TenantService:
             )
         return Caller(rules.name, rules, known.id, known.role)
 
+    async def _look_again(self) -> None:
+        """Returns when the database was asked after this call was made, or does not answer."""
+        due = self._n_begun + 1
+        while self._n_synced < due:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look())
+            if not await asyncio.shield(self._looking):
+                return
+
+    async def _look(self) -> bool:
+        """For all who wait for it."""
+        await asyncio.sleep(max(LOOK_AGAIN_S - (self._clock() - self._synced_s), 0.0))
+        try:
+            await self.sync()
+        except StoreError:
+            return False
+        return True
+
     # ---------------------------------------------------------------- how much
 
     def check(self, caller: Caller) -> None:
@@ -132,13 +152,11 @@ class TenantService:
                 kind="server_error",
                 retry_after_s=self._config.sync_s,
             )
-        requests = asked.requests
         self._n_calls += 1
         return CallMeter(
             f"{self._gateway}-{self._n_calls}",
-            (caller.name, caller.key_id, asked.model, requests[0].objective.name),
-            len(requests),
-            asked.prompt_tokens,
+            (caller.name, caller.key_id, asked.model, asked.requests[0].objective.name),
+            asked,
             self._accounts[caller.name],
             self._journal,
             self._clock,
@@ -176,13 +194,12 @@ class TenantService:
                 # Keys and limits stay as they were; calls wait to be written.
                 _log.error("tenants.database_failed error=%s", str(error).split("\n")[0])
 
-    async def sync(self, unless_within_s: float = 0.0) -> None:
+    async def sync(self) -> None:
         """Tells the database what happened here, and hears what happened elsewhere. Raises where it
         does not answer: then nothing was told."""
         async with self._lock:
             now_s = self._clock()
-            if now_s - self._synced_s < unless_within_s:
-                return
+            self._n_begun += 1
             unwritten = list(self._unwritten)
             active = [
                 account
@@ -192,6 +209,7 @@ class TenantService:
             told = self._told(unwritten, active, now_s)
             heard = await self._ask(self._books.exchange, told, now_s)
             self._synced_s = self._clock()
+            self._n_synced = self._n_begun
             del self._unwritten[: len(unwritten)]
             for call, account, slot in unwritten:
                 account.settle(call.tokens)

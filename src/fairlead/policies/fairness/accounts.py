@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import exp
 
 RATE_S = 2.0
-"""Over which time what somebody is served is averaged."""
+"""Over which time what somebody is served is averaged: of the time in which they had to wait."""
+LEAST_S = 0.1
+"""So much of it must have passed to know anything."""
 FORGET_ABOVE = 256
 """Accounts are looked through for such as can go when there are twice as many as were left the
 last time, and more than these."""
@@ -14,7 +16,17 @@ last time, and more than these."""
 class Account:
     """What one of them was served, and has under way."""
 
-    __slots__ = ("_rate_s", "_served", "counter", "n_queued", "n_running", "queued_cost", "weight")
+    __slots__ = (
+        "_as_of_s",
+        "_queued_s",
+        "_served",
+        "_waits_since_s",
+        "counter",
+        "n_queued",
+        "n_running",
+        "queued_cost",
+        "weight",
+    )
 
     def __init__(self) -> None:
         self.counter = 0.0
@@ -24,24 +36,47 @@ class Account:
         self.n_running = 0
         self.queued_cost = 0.0
         self._served = 0.0
-        self._rate_s = 0.0
-        """When `_served` was right."""
+        """Cost, of those who had waited; it fades, as does the next."""
+        self._queued_s = 0.0
+        """How long anything was queued."""
+        self._as_of_s = 0.0
+        self._waits_since_s = 0.0
+        """Since when something is queued, where something is."""
 
     @property
     def idle(self) -> bool:
         return not self.n_queued and not self.n_running
 
-    def serve(self, cost: float, now: float) -> None:
+    def enter(self, cost: float, now: float) -> None:
+        self._advance(now)
+        if not self.n_queued:
+            self._waits_since_s = now
+        self.n_queued += 1
+        self.queued_cost += cost
+
+    def begin(self, queued_cost: float, cost: float, now: float) -> None:
+        self._advance(now)
+        if now > self._waits_since_s:
+            self._served += cost
+        self.leave_queue(queued_cost)
+        self.n_running += 1
         self.counter += cost / self.weight
-        self._served = self._decayed(now) + cost
-        self._rate_s = now
+
+    def leave_queue(self, queued_cost: float) -> None:
+        self.n_queued -= 1
+        self.queued_cost = self.queued_cost - queued_cost if self.n_queued else 0.0
 
     def rate_per_s(self, now: float) -> float:
-        """Cost served a second, lately."""
-        return self._decayed(now) / RATE_S
+        """Cost served a second, lately, while there was something to serve; 0: unknown."""
+        self._advance(now)
+        return self._served / self._queued_s if self._queued_s >= LEAST_S else 0.0
 
-    def _decayed(self, now: float) -> float:
-        return self._served * exp((self._rate_s - now) / RATE_S)
+    def _advance(self, now: float) -> None:
+        if self.n_queued:
+            kept = exp((self._as_of_s - now) / RATE_S)
+            self._served *= kept
+            self._queued_s = self._queued_s * kept + RATE_S * (1 - kept)
+        self._as_of_s = now
 
 
 class Accounts:
@@ -53,7 +88,7 @@ class Accounts:
         """The counter of whoever was the last to have anything under way."""
         self._n_kept = 0
 
-    def enter(self, name: str, weight: float, cost: float) -> None:
+    def enter(self, name: str, weight: float, cost: float, now: float) -> None:
         """A request queues. Idle time earns no credit: an account with nothing queued is lifted to
         the least of the others'."""
         account = self.by_name.get(name)
@@ -62,8 +97,7 @@ class Accounts:
         account.weight = weight
         if not account.n_queued:
             account.counter = max(account.counter, self._least_other(account))
-        account.n_queued += 1
-        account.queued_cost += cost
+        account.enter(cost, now)
 
     def _least_other(self, account: Account) -> float:
         """Among those with requests queued; among those with requests running, where none are."""
@@ -73,10 +107,7 @@ class Accounts:
 
     def begin(self, name: str, queued_cost: float, cost: float, now: float) -> None:
         """One that was queued runs, and is charged."""
-        account = self.by_name[name]
-        self._leave_queue(account, queued_cost)
-        account.n_running += 1
-        account.serve(cost, now)
+        self.by_name[name].begin(queued_cost, cost, now)
 
     def settle(self, name: str, cost: float) -> None:
         """One that ran has ended; `cost` is what it cost beyond what it was charged."""
@@ -88,12 +119,13 @@ class Accounts:
     def give_up(self, name: str, queued_cost: float) -> None:
         """One that was queued ends without having run."""
         account = self.by_name[name]
-        self._leave_queue(account, queued_cost)
+        account.leave_queue(queued_cost)
         self._left(account)
 
     def wait_s(self, name: str, weight: float, now: float) -> float:
         """Time until what the account has queued now has been served: at the rate at which it was
-        served lately, or at its share of the rate at which all were, if that is more."""
+        served lately, or at its share of the rate at which all were, if that is more. 0 where that is
+        not known."""
         account = self.by_name.get(name)
         if account is None or not account.n_queued:
             return 0.0
@@ -102,11 +134,6 @@ class Accounts:
         share = total_per_s * weight / sum(a.weight for a in busy)
         rate_per_s = max(account.rate_per_s(now), share)
         return account.queued_cost / rate_per_s if rate_per_s > 0 else 0.0
-
-    def _leave_queue(self, account: Account, queued_cost: float) -> None:
-        account.n_queued -= 1
-        left = account.queued_cost - queued_cost
-        account.queued_cost = left if account.n_queued else 0.0
 
     def _left(self, account: Account) -> None:
         if account.idle:

@@ -31,7 +31,7 @@ class OneQueue:
     def key(self, lane: Lane) -> Lane:
         return ()
 
-    def arrived(self, request: RequestView, output_tokens: float) -> None:
+    def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
         pass
 
     def began(self, request: RequestView, instance: InstanceView, now: float) -> None:

@@ -26,7 +26,7 @@ class FairnessPolicy(Protocol):
         """The lane with the smallest key is next; equal ones go by arrival."""
         ...
 
-    def arrived(self, request: RequestView, output_tokens: float) -> None:
+    def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
         """It is the fleet's from now on. `output_tokens` is what is expected of it."""
         ...
 

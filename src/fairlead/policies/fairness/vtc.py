@@ -85,16 +85,16 @@ class Vtc:
         charged = self._tenants[tier].by_name[tenant].counter
         return (tier, charged, tenant, self._users[tier, tenant].by_name[user].counter)
 
-    def arrived(self, request: RequestView, output_tokens: float) -> None:
+    def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
         params, lane = self._params, self.lane(request)
         tier, tenant, user = lane
         cost = params.w_in * request.prompt_tokens + params.w_out * output_tokens
         self._charges[request.id] = _Charge(lane, cost, output_tokens)
-        self._tenants[tier].enter(tenant, self._weight(request), cost)
+        self._tenants[tier].enter(tenant, self._weight(request), cost, now)
         users = self._users.get((tier, tenant))
         if users is None:
             users = self._users[tier, tenant] = Accounts()
-        users.enter(user, 1.0, cost)
+        users.enter(user, 1.0, cost, now)
 
     def began(self, request: RequestView, instance: InstanceView, now: float) -> None:
         charge, params = self._charges[request.id], self._params
