@@ -124,8 +124,8 @@ class Accounts:
 
     def wait_s(self, name: str, weight: float, now: float) -> float:
         """Time until what the account has queued now has been served: at the rate at which it was
-        served lately, or at its share of the rate at which all were, if that is more. 0 where that is
-        not known."""
+        served lately, or at its share of the rate at which all were, if that is more. 0 where
+        neither is known."""
         account = self.by_name.get(name)
         if account is None or not account.n_queued:
             return 0.0
