@@ -1,7 +1,7 @@
 """One tenant floods: what becomes of the others, with fair sharing and without? Three tenants on
 four emulated H100s, in virtual time.
 
-    python benchmarks/tenants.py                      all of it: a quarter of an hour
+    python benchmarks/tenants.py                      all of it: half an hour on two cores
     python benchmarks/tenants.py --quick              twenty seconds of traffic, one seed
     python benchmarks/tenants.py --flood 5,20,100 --seeds 3 --out figures.json
 
