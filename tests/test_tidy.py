@@ -25,6 +25,7 @@ FLOORS = (
     "simulate",
     "client",
     "planner",
+    "store",
     "gateway",
     "cli",
 )
@@ -65,6 +66,8 @@ ONLY_IN = {
     "transformers": "engine",
     "matplotlib": "client",
     "uvicorn": "gateway",
+    "sqlalchemy": "store",
+    "alembic": "store",
 }
 FORBIDDEN_WORDS = ("FIX" + "ME", "TO" + "DO", "XX" + "X")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fairlead.cli import fleet_file
 from fairlead.cli.serve import gateway_settings
+from fairlead.cli.tenant_database import read_tenants
 from fairlead.fleet.config import FleetConfig
 
 EXAMPLE = """\
@@ -40,6 +41,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     config, tables = fleet_file.read_fleet_file(args.fleet, args.set)
     gateway_settings(config, token="checked elsewhere")
+    if config.tenants:
+        read_tenants(config.tenants)
     flags = {change.partition("=")[0] for change in args.set}
     lines = list(effective(config, tables, flags))
     if args.json:
@@ -80,3 +83,6 @@ def effective(config: FleetConfig, tables: dict[str, Any], flags: set[str]) -> I
         if key != "api_keys":
             full = f"gateway.{key}"
             yield full, value, "flag" if full in flags else "file"
+    if config.tenants:
+        settings = replace(read_tenants(config.tenants), database="not shown")
+        yield from lines("tenants", settings, tables["tenants"])

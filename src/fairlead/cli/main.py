@@ -22,6 +22,7 @@ COMMANDS = (
     "story",
     "workload",
     "policies",
+    "keys",
     "check",
 )
 """Each is a module of this folder with `add_parser(subparsers)` and `run(args) -> int`."""

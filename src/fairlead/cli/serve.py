@@ -18,11 +18,13 @@ from typing import Any
 import uvloop
 
 from fairlead.cli import fleet_file
+from fairlead.cli.tenant_database import open_database, read_tenants
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.fleet.table import read_table
 from fairlead.gateway.app import Gateway, calm_garbage_collector
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
+from fairlead.gateway.tenants.door import Door
 from fairlead.latency import load_profile
 from fairlead.model import ConfigError, Resized
 from fairlead.observe.invariants import Checker
@@ -202,6 +204,23 @@ def _token(settings: ServeSettings) -> str:
     return token
 
 
+def open_door(config: FleetConfig) -> Door | None:
+    """Who knows the tenants: a database where the file has a `[tenants]` table. Raises
+    `ConfigError`, of that table too."""
+    if not config.tenants:
+        return None
+    if config.gateway.get("api_keys"):
+        raise ConfigError(
+            "gateway.api_keys and [tenants] are two lists of keys; make keys with `fairlead keys "
+            "create` and leave api_keys out"
+        )
+    # Brings SQLAlchemy along, which most fleets do without.
+    from fairlead.gateway.tenants.service import TenantService
+
+    settings = read_tenants(config.tenants)
+    return TenantService(open_database(settings), settings)
+
+
 async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: bool) -> int:
     config = read()
     _, settings = gateway_settings(config, token="not yet")
@@ -216,6 +235,7 @@ async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: b
         config.objectives,
         default_class,
         {"fleet": name, "policy": {f: getattr(config.policy, f) for f in registry.FAMILIES}},
+        open_door(config),
     )
     if settings.debug_invariants:
         gateway.driver.observers.append(Checker().observe)

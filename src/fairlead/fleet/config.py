@@ -90,6 +90,8 @@ class PolicyConfig:
     """`[policy]`: a policy of each family by name. The defaults are Fairlead's own."""
 
     admission: str = "predicted"
+    fairness: str = "none"
+    """`vtc` where the file has a `[tenants]` table."""
     routing: str = "prefix-load"
     batching: str = "slack"
     rescheduling: str = "none"
@@ -130,6 +132,8 @@ class FleetConfig:
     """The objective classes, and which share of a trace is of which."""
     gateway: Mapping[str, Any] = field(default_factory=dict)
     """The `[gateway]` table, which only `serve` reads."""
+    tenants: Mapping[str, Any] = field(default_factory=dict)
+    """The `[tenants]` table, likewise."""
     simulation: Mapping[str, Any] = field(default_factory=dict)
     """The `[simulation]` table, which only `simulate` and its kin read."""
 
@@ -143,6 +147,7 @@ class FleetConfig:
             self.policy.build("routing", seed),
             self.policy.build("admission", seed),
             self.limits,
+            fairness=self.policy.build("fairness", seed),
             models=[pool.model for pool in self.pools],
             rescheduling=self.policy.build("rescheduling", seed),
             roles=self.policy.build("roles", seed),
@@ -152,7 +157,7 @@ class FleetConfig:
         )
 
 
-TABLES = ("gateway", "pool", "policy", "objectives", "workload", "limits", "simulation")
+TABLES = ("gateway", "tenants", "pool", "policy", "objectives", "workload", "limits", "simulation")
 
 
 def read_config(tables: Mapping[str, Any]) -> FleetConfig:
@@ -172,10 +177,10 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
             return None
 
     pools = attempt(_pools, tables.get("pool", [{}]))
-    policy = attempt(read_table, PolicyConfig, tables.get("policy", {}), "policy")
+    policy = attempt(_policy, tables.get("policy", {}), "tenants" in tables)
     limits = attempt(read_table, Limits, tables.get("limits", {}), "limits")
     workload = attempt(_workload, tables.get("objectives", {}), tables.get("workload", {}))
-    for name in ("gateway", "simulation"):
+    for name in ("gateway", "tenants", "simulation"):
         if not isinstance(tables.get(name, {}), Mapping):
             problems.append(f"[{name}] must be a table")
     if problems:
@@ -186,8 +191,15 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
         limits,
         workload,
         tables.get("gateway", {}),
+        tables.get("tenants", {}),
         tables.get("simulation", {}),
     )
+
+
+def _policy(table: object, with_tenants: bool) -> PolicyConfig:
+    if with_tenants and isinstance(table, Mapping):
+        table = {"fairness": "vtc", **table}
+    return read_table(PolicyConfig, table, "policy")
 
 
 def _pools(tables: object) -> tuple[PoolConfig, ...]:

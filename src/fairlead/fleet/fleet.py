@@ -9,7 +9,8 @@ instances that make them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from fairlead.fleet.handoffs import Handoffs, is_expected
@@ -39,6 +40,7 @@ from fairlead.model import (
     InstanceDown,
     InstanceId,
     InstanceUp,
+    InstanceView,
     Outcome,
     Preempted,
     Refused,
@@ -56,6 +58,7 @@ from fairlead.model import (
     Tokens,
 )
 from fairlead.policies.admission import AdmissionPolicy
+from fairlead.policies.fairness import FairnessPolicy, none
 from fairlead.policies.rescheduling import ReschedulingPolicy
 from fairlead.policies.roles import RolesPolicy
 from fairlead.policies.routing import RoutingPolicy
@@ -74,6 +77,7 @@ class Fleet:
         rescheduling: ReschedulingPolicy | None = None,
         roles: RolesPolicy | None = None,
         pools: Iterable[tuple[PoolBounds, ScalingPolicy | None]] = (),
+        fairness: FairnessPolicy | None = None,
     ) -> None:
         """`models` are those that pools promise: requests for them wait for the first instance."""
         self._admission = admission
@@ -81,7 +85,16 @@ class Fleet:
         self._roster = Roster(models)
         self.prefix_index = PrefixIndex()
         self.handoffs = Handoffs(self._roster.by_id)
-        self._placement = Placement(self._roster, self.handoffs, routing, self._limits)
+        self.lengths = OutputLengths()
+        self._placement = Placement(
+            self._roster,
+            self.handoffs,
+            routing,
+            admission,
+            fairness or none.OneQueue(none.Params(), Random(0)),
+            self.lengths,
+            self._limits,
+        )
         self._requests = self._placement.requests
         self._roles = Roles(self._roster, roles)
         self._moves = Moves(
@@ -97,7 +110,6 @@ class Fleet:
         self.pools = {bounds.name: Pool(bounds, scaling, queue) for bounds, scaling in pools}
         self._draining = False
         self._present = Present()
-        self.lengths = OutputLengths()
         self._handlers: dict[type[Any], Callable[[Any, float], list[Action]]] = {
             Arrived: self._arrived,
             Cancelled: self._cancelled,
@@ -148,20 +160,24 @@ class Fleet:
         if not self._roster.serves(request.model):
             return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
         candidates = self._placement.candidates(request)
-        retry_after_s = self._admission.retry_after_s(request, self._asked(candidates), now)
+        asked = self._asked(candidates) if candidates else self._placement.later(request, now)
+        retry_after_s = self._admission.retry_after_s(request, asked, now)
         if retry_after_s is not None:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
+        others: list[Action] = []
         if not candidates and self.n_queued >= self._limits.max_queued:
-            return [Reject(request.id, RejectWhy.QUEUE_FULL, self._placement.queue_wait_s())]
+            others = self._placement.make_room(request)
+            if not others:
+                return [Reject(request.id, RejectWhy.QUEUE_FULL, self._placement.queue_wait_s())]
         for pool in self.pools.values():
             if pool.policy is not None and pool.model == request.model:
                 pool.policy.arrived(request, now)
-        return self._placement.accept(request, candidates, DispatchWhy.ROUTED, now)
+        return others + self._placement.accept(request, candidates, DispatchWhy.ROUTED, now)
 
-    def _asked(self, candidates: list[Shadow]) -> list[Shadow]:
+    def _asked(self, candidates: list[Shadow]) -> Sequence[InstanceView]:
         """Whom admission looks at: those who would begin the request, and those who would take it
         over."""
-        if not candidates or candidates[0].role is Role.DECODE:
+        if candidates[0].role is Role.DECODE:
             return candidates
         takers = self._roster.takers(candidates[0].spec.model)
         return [*candidates, *takers] if takers else candidates
@@ -187,6 +203,7 @@ class Fleet:
         if shadow is None:
             return []
         had_room, n_moved = shadow.has_room, self.handoffs.n_done
+        n_waited = shadow.waiting
         for row in event.rows:
             tracked = self._requests.get(row.request)
             if tracked is None:
@@ -201,7 +218,9 @@ class Fleet:
             actions.insert(0, Deliver(accepted))
         if self.n_queued and (
             # Whoever begins to decode leaves the instance's queue; whoever moved left a place.
-            (shadow.has_room and not had_room) or self.handoffs.n_done > n_moved
+            (shadow.has_room and not had_room)
+            or self.handoffs.n_done > n_moved
+            or (self._placement.holds and shadow.waiting < n_waited)
         ):
             actions += self._placement.place_queued(now)
         return actions
@@ -434,8 +453,10 @@ class Fleet:
         return self._placement.current(instance, request, attempt)
 
     def may_begin(self, tracked: Tracked, shadow: Shadow) -> bool:
-        """Whether this instance is one that the request is sent to."""
-        return shadow in self._placement.who_may_begin(tracked)
+        """Whether this instance, with room, is one that the request is sent to at once. One that is
+        held back waits for its turn as long as others wait there, too."""
+        held = self._placement.holds and shadow.waiting > 0 and not tracked.produced
+        return not held and shadow in self._placement.who_may_begin(tracked)
 
     def check_invariants(self) -> None:
         """Requests are conserved and have one owner, and every shadow adds up."""

@@ -6,11 +6,13 @@ exactly once, with `Complete` or `Reject`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from fairlead.fleet.handoffs import Handoffs
+from fairlead.fleet.later import Later
+from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
+from fairlead.fleet.queue import FleetQueue, Line
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Tracked
@@ -28,6 +30,8 @@ from fairlead.model import (
     Request,
     RequestId,
 )
+from fairlead.policies.admission import AdmissionPolicy
+from fairlead.policies.fairness import FairnessPolicy
 from fairlead.policies.routing import RoutingPolicy
 
 PREDICTED_EVERY = 8
@@ -38,15 +42,27 @@ class Placement:
     """Places requests, queues them, takes them away and ends them."""
 
     def __init__(
-        self, roster: Roster, handoffs: Handoffs, routing: RoutingPolicy, limits: Limits
+        self,
+        roster: Roster,
+        handoffs: Handoffs,
+        routing: RoutingPolicy,
+        admission: AdmissionPolicy,
+        fairness: FairnessPolicy,
+        lengths: OutputLengths,
+        limits: Limits,
     ) -> None:
         self._roster = roster
         self._handoffs = handoffs
         self._routing = routing
+        self._admission = admission
+        self._fairness = fairness
+        self._lengths = lengths
         self._limits = limits
+        self.holds = fairness.hold_s is not None
+        """Requests may be kept here though an instance would take them."""
         self.requests: dict[RequestId, Tracked] = {}
         """Everything under way, in order of arrival."""
-        self.queue: deque[Tracked] = deque()
+        self.queue = FleetQueue(fairness)
         """Those who wait for an instance with room."""
         self._dispatches = 0
 
@@ -60,14 +76,33 @@ class Placement:
     # ---------------------------------------------------------------- who could take it
 
     def candidates(self, request: Request) -> list[Shadow]:
-        """Instances that could take the request now."""
-        return [shadow for shadow in self._roster.beginners(request.model) if shadow.has_room]
+        """Instances that could take a request that has just come."""
+        if self.holds and self.queue.has_line(request.model, self._fairness.lane(request)):
+            return []
+        candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
+        return self._not_held(request, candidates)
 
     def candidates_for(self, tracked: Tracked) -> list[Shadow]:
-        """The same, without those that have said that it is too long for them."""
-        if not tracked.too_long_for:
-            return self.candidates(tracked.request)
-        return [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
+        """The same for one that is here already, without those that have said that it is too long
+        for them."""
+        candidates = [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
+        # Nobody is kept waiting for the next word.
+        return candidates if tracked.produced else self._not_held(tracked.request, candidates)
+
+    def _not_held(self, request: Request, candidates: list[Shadow]) -> list[Shadow]:
+        """Those on which it would soon begin."""
+        hold_s = self._fairness.hold_s
+        if hold_s is None:
+            return candidates
+        return [shadow for shadow in candidates if shadow.has_turn(request, hold_s)]
+
+    def later(self, request: Request, now: float) -> list[Later]:
+        """Those that would begin the request when it has had its time in the queue, where somebody
+        keeps that in order."""
+        if not self.holds:
+            return []
+        wait_s = self._fairness.wait_s(request, now)
+        return [Later(shadow, wait_s) for shadow in self._roster.beginners(request.model)]
 
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that
@@ -85,6 +120,7 @@ class Placement:
     ) -> list[Action]:
         """From now on the fleet answers for this request."""
         tracked = self.requests[request.id] = Tracked(request, now)
+        self._fairness.arrived(request, self._lengths.expected(request), now)
         return self.place(tracked, why, now, candidates)
 
     def place(
@@ -95,12 +131,12 @@ class Placement:
             tracked.instance = None
             tracked.queued_s = now
             tracked.refused.clear()
-            # One that is mid-stream has a client who is waiting for the next word.
-            (self.queue.appendleft if tracked.produced else self.queue.append)(tracked)
+            self.queue.add(tracked)
             return []
         best = self._routing.rank(tracked.request, candidates, now)[0]
         shadow = self._roster.by_id[best.id]
         if tracked.attempt == 0:
+            self._fairness.began(tracked.request, shadow, now)
             self._predict(tracked, shadow, now)
         return [self.dispatch(tracked, shadow, why, now)]
 
@@ -137,28 +173,44 @@ class Placement:
         return self.place(tracked, why, now, self.candidates_for(tracked))
 
     def place_queued(self, now: float) -> list[Action]:
-        """Gives queued requests to instances that have room again, oldest first."""
-        if not self.queue:
-            return []
+        """Gives queued requests to instances that have room again, one after the other as their
+        turns come."""
         actions: list[Action] = []
-        blocked: list[Tracked] = []
+        passed_over: set[Line] = set()
         full: dict[str, None] = {}
-        n_models = self._roster.n_models
-        # Where all that begin requests are full, who is too long for them may go elsewhere.
-        to_the_end = self._roster.has_takers and any(t.too_long_for for t in self.queue)
-        while self.queue and (len(full) < n_models or to_the_end):
-            tracked = self.queue.popleft()
-            model = tracked.request.model
+        while (tracked := self.queue.next(passed_over)) is not None:
+            model, line = tracked.request.model, tracked.line
+            assert line is not None
+            # Where all that begin requests are full, who is too long for them may go elsewhere.
             skip = model in full and not tracked.too_long_for
             candidates = [] if skip else self.candidates_for(tracked)
             if candidates:
-                actions += self.place(tracked, DispatchWhy.QUEUED, now, candidates)
+                actions += self._take_turn(tracked, candidates, now)
                 continue
-            blocked.append(tracked)
-            if not tracked.too_long_for:
+            passed_over.add(line)
+            if not self.holds and not tracked.too_long_for:
                 full[model] = None
-        self.queue.extendleft(reversed(blocked))
         return actions
+
+    def _take_turn(self, tracked: Tracked, candidates: list[Shadow], now: float) -> list[Action]:
+        """One that was held back while the queue moved is asked about once more: if it cannot be in
+        time any more, others still can."""
+        if self.holds and tracked.attempt == 0:
+            retry_after_s = self._admission.retry_after_s(tracked.request, candidates, now)
+            if retry_after_s is not None:
+                self._forget(tracked)
+                return [Reject(tracked.request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
+        self.queue.remove(tracked)
+        return self.place(tracked, DispatchWhy.QUEUED, now, candidates)
+
+    def make_room(self, request: Request) -> list[Action]:
+        """The queue is full: the newest request of whoever crowds it is rejected. Nothing, where
+        that would be this request itself."""
+        lane = self._fairness.crowder(request)
+        last = None if lane is None else self.queue.newest(lane)
+        if last is None:
+            return []
+        return self.give_up(last, RejectWhy.QUEUE_FULL, CompleteWhy.NO_INSTANCE_LEFT)
 
     # ---------------------------------------------------------------- leaving
 
@@ -207,6 +259,7 @@ class Placement:
         else:
             self.leave(tracked)
         del self.requests[tracked.request.id]
+        self._fairness.ended(tracked.request.id, len(tracked.produced))
 
     def queue_wait_s(self) -> float:
         """When a place will probably be free: the backlog of the least loaded instance, shared by

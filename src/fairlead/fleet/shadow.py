@@ -8,6 +8,7 @@ plans by. Nothing is counted per token. A report corrects it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
@@ -26,6 +27,9 @@ CHUNK_TOKENS = 2048
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 NOT_PENDING = (0, 0.0, 0.0)
+ALWAYS_WAITING = 2
+"""So many may wait at an instance, however slowly others begin: it must not stand still until we
+hear that one has begun."""
 
 
 @lru_cache(maxsize=256)
@@ -51,6 +55,7 @@ class Shadow:
     __slots__ = (
         "_answer",
         "_backlog_tokens",
+        "_begun_s",
         "_block_tokens",
         "_chunk",
         "_coming",
@@ -141,6 +146,8 @@ class Shadow:
         self._pending_tokens = 0
         """The sum of theirs."""
         self._decoding: dict[RequestId, None] = {}
+        self._begun_s: deque[float] = deque(maxlen=512)
+        """When the last first tokens came."""
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
@@ -276,6 +283,7 @@ class Shadow:
         tokens = self._await_no_more(request)
         self.prefixes.computed(request)
         self._decoding[request] = None
+        self._begun_s.append(self._now)
         self._context += context_tokens
         self._free_tokens -= tokens
         self._count()
@@ -398,6 +406,33 @@ class Shadow:
                 ahead += tokens
         worked_off = self._pending_tokens - self._backlog_tokens
         return n_ahead, max(ahead - worked_off, 0.0)
+
+    def has_turn(self, request: RequestView, hold_s: float) -> bool:
+        """Whether one more would begin here in about `hold_s`: fewer are before it than have begun
+        in the last so many seconds."""
+        if self.waiting < ALWAYS_WAITING:
+            return True
+        begun_s, since_s = self._begun_s, self._present.now - hold_s
+        while begun_s and begun_s[0] < since_s:
+            begun_s.popleft()
+        allowed = max(ALWAYS_WAITING, len(begun_s))
+        return self.waiting < allowed or self._n_before(request, hold_s) < allowed
+
+    def _n_before(self, request: RequestView, hold_s: float) -> int:
+        """Requests that wait here and would begin before this one. An instance that knows what is
+        urgent takes first who can still be in time, so that those who cannot are passed by who
+        can."""
+        if not self._urgent_first:
+            return self.waiting
+        now, rate_per_s = self._present.now, self._prefill_rate_per_s()
+        mine_s = self._due_s(request)
+        in_time = now + hold_s + request.prompt_tokens / rate_per_s <= mine_s
+        if not in_time or mine_s == float("inf"):
+            return self.waiting
+        return sum(
+            due_s < float("inf") and now + tokens / rate_per_s <= due_s
+            for tokens, due_s, _ in self._pending.values()
+        )
 
     # ---------------------------------------------------------------- prices
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fairlead.model import Event, HandoffWhy, InstanceId, Request, TokenRow
 
@@ -32,12 +33,14 @@ class Tracked:
         "first_token_s",
         "instance",
         "issued",
+        "line",
         "moves",
         "moving",
         "predicted_e2e_s",
         "predicted_ttft_s",
         "produced",
         "queued_s",
+        "rank",
         "refused",
         "request",
         "too_long_for",
@@ -63,6 +66,9 @@ class Tracked:
         self.too_long_for: dict[InstanceId, None] = {}
         """Instances that can never hold it."""
         self.queued_s = now
+        self.line: tuple[Any, ...] | None = None
+        """Where it stands in the fleet's queue, and after whom."""
+        self.rank = 0
         self.dispatched_s = now
         self.first_token_s: float | None = None
         self.predicted_ttft_s: float | None = None

@@ -21,6 +21,7 @@ from fairlead.gateway.http import HttpApp
 from fairlead.gateway.hub import Hub
 from fairlead.gateway.intake import Intake
 from fairlead.gateway.served import ServedModel
+from fairlead.gateway.tenants.door import Door, OpenDoor
 from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
 from fairlead.observe.metrics import Metrics
 
@@ -39,9 +40,11 @@ class Gateway:
         objectives: Mapping[str, Objective],
         default_class: str,
         about: Mapping[str, Any] | None = None,
+        door: Door | None = None,
     ) -> None:
         """`about` is what `/v1/models` tells of the fleet beside its objectives: its name, its
-        policies. Figures of a replay carry it."""
+        policies. Figures of a replay carry it. `door` knows the tenants; without one they are
+        those of the configuration."""
         if default_class not in objectives:
             raise ConfigError(
                 f"the default objective class {default_class!r} is not among {sorted(objectives)}"
@@ -51,6 +54,7 @@ class Gateway:
         self.metrics = Metrics(fleet.requests)
         self.driver.observers.append(self.metrics.observe)
         self.hub = Hub(config, self.driver, models)
+        self._door = door or OpenDoor(config.api_keys)
         self._pools = {pool: None for model in models.values() for pool in model.pools}
         # Seeds for clients that gave none come from the operating system: this is the shell.
         intake = Intake(models, objectives, default_class, self.driver.clock, Random())
@@ -63,6 +67,7 @@ class Gateway:
             self.missing_pools,
             self.metrics.exposition,
             {"default_objective": default_class, **(about or {})},
+            self._door,
         )
         """The ASGI application, for tests without a port."""
         self._addresses: dict[str, str] = {}
@@ -97,6 +102,7 @@ class Gateway:
         except ConfigError:
             clients.close()
             raise
+        await self._door.start()
         self._addresses = {"listen": _name(clients), "workers_listen": _name(workers)}
         await self.hub.start(workers)
         self._server = _Server(self._uvicorn_config())
@@ -126,6 +132,7 @@ class Gateway:
             self._server.should_exit = True
             await self._serving
         await self.hub.stop()
+        await self._door.stop()
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

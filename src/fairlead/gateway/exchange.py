@@ -36,6 +36,7 @@ class Exchange(ABC):
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Added to the reply, whatever it is."""

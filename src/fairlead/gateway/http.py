@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,16 +15,19 @@ from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
-from fairlead.gateway.intake import Intake
+from fairlead.gateway.intake import Asked, Intake
 from fairlead.gateway.schemas import Hints, parse_hint_headers
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call
+from fairlead.gateway.tenants.caller import Caller
+from fairlead.gateway.tenants.door import Door
 from fairlead.model import FairleadError, Objective, RequestError
 
 Handler = Callable[[Exchange], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
+MAX_USAGE_DAYS = 3660
 _log = logging.getLogger("fairlead.gateway")
 
 
@@ -42,6 +44,7 @@ class HttpApp:
         missing_pools: Callable[[], list[str]],
         metrics: Callable[[], bytes],
         about: Mapping[str, Any],
+        door: Door,
     ) -> None:
         self.draining = False
         self._config = config
@@ -52,13 +55,14 @@ class HttpApp:
         self._missing_pools = missing_pools
         self._metrics = metrics
         self._about = about
-        self._tenants = {_digest(key): tenant for key, tenant in config.api_keys.items()}
+        self._door = door
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completion,
             ("GET", "/v1/models"): self._list_models,
+            ("GET", "/v1/usage"): self._show_usage,
             ("GET", "/health"): self._health,
             ("GET", "/ready"): self._ready,
             ("GET", "/metrics"): self._show_metrics,
@@ -114,20 +118,25 @@ class HttpApp:
         )
 
     async def _chat(self, exchange: Exchange) -> None:
-        tenant = self._tenant(exchange)
-        data = await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
-        asked = await self._intake.chat(data, tenant, _hints(exchange))
-        await self._serve(Call(asked, exchange, self._driver))
+        caller, data = await self._let_in(exchange)
+        asked = await self._intake.chat(data, caller, _hints(exchange))
+        await self._serve(asked, exchange, caller)
 
     async def _completion(self, exchange: Exchange) -> None:
-        tenant = self._tenant(exchange)
-        data = await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
-        asked = await self._intake.completion(data, tenant, _hints(exchange))
-        await self._serve(Call(asked, exchange, self._driver))
+        caller, data = await self._let_in(exchange)
+        asked = await self._intake.completion(data, caller, _hints(exchange))
+        await self._serve(asked, exchange, caller)
 
-    async def _serve(self, call: Call) -> None:
-        if call.exchange.gone:
+    async def _let_in(self, exchange: Exchange) -> tuple[Caller, bytes]:
+        """Who it is, and the body; nobody who may not come in has theirs read."""
+        caller = await self._caller(exchange)
+        self._door.check(caller)
+        return caller, await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
+
+    async def _serve(self, asked: Asked, exchange: Exchange, caller: Caller) -> None:
+        if exchange.gone:
             raise ClientGone
+        call = Call(asked, exchange, self._driver, self._door.open(caller, asked))
         self._calls.add(call)
         try:
             call.begin()
@@ -136,13 +145,24 @@ class HttpApp:
             self._calls.discard(call)
 
     async def _list_models(self, exchange: Exchange) -> None:
-        self._tenant(exchange)
-        _reply_json(
-            exchange, {"object": "list", "data": [self._describe(m) for m in self._models.values()]}
-        )
+        caller = await self._caller(exchange)
+        models = [self._describe(m) for m in self._models.values() if caller.may_use(m.name)]
+        _reply_json(exchange, {"object": "list", "data": models})
+
+    async def _show_usage(self, exchange: Exchange) -> None:
+        caller = await self._caller(exchange)
+        given = parse_qs(exchange.query)
+        days = given.get("days", ["30"])[0]
+        if not days.isdecimal() or not 1 <= int(days[:6]) <= MAX_USAGE_DAYS:
+            raise RequestError(
+                f"days must be a number from 1 to {MAX_USAGE_DAYS}, got {days!r}", param="days"
+            )
+        tenant = given.get("tenant", [None])[0]
+        rows = await self._door.usage(caller, tenant, int(days))
+        _reply_json(exchange, {"object": "list", "data": rows})
 
     async def _show_model(self, exchange: Exchange) -> None:
-        self._tenant(exchange)
+        caller = await self._caller(exchange)
         name = unquote(exchange.path[len(_MODELS) :])
         model = self._models.get(name)
         if model is None:
@@ -152,6 +172,7 @@ class HttpApp:
                 code="model_not_found",
                 param="model",
             )
+        caller.check_model(name)
         _reply_json(exchange, self._describe(model))
 
     def _describe(self, model: ServedModel) -> dict[str, Any]:
@@ -213,28 +234,15 @@ class HttpApp:
                 (b"vary", b"origin"),
             ]
 
-    def _tenant(self, exchange: Exchange) -> str:
-        if not self._tenants:
-            return ""
+    async def _caller(self, exchange: Exchange) -> Caller:
+        """Whose key the call bears."""
         scheme, _, key = (exchange.header(b"authorization") or b"").partition(b" ")
-        # Looked up by digest: how long that takes says nothing about any key.
-        tenant = self._tenants.get(hashlib.sha256(key.strip()).digest())
-        if tenant is None or scheme.lower() != b"bearer":
-            raise RequestError(
-                "no valid API key; send the header Authorization: Bearer YOUR_KEY",
-                status=401,
-                code="invalid_api_key",
-            )
-        return tenant
+        return await self._door.caller(key.strip() if scheme.lower() == b"bearer" else None)
 
 
 _BUG = RequestError(
     "this is a bug in the gateway; its log tells more", status=500, kind="server_error"
 )
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _hints(exchange: Exchange) -> Hints | None:

@@ -19,6 +19,7 @@ from fairlead.gateway.schemas import (
     parse_completion,
 )
 from fairlead.gateway.served import ServedModel
+from fairlead.gateway.tenants.caller import Caller
 from fairlead.memory.prefix import chain_hashes
 from fairlead.model import (
     BlockHash,
@@ -53,6 +54,11 @@ class Asked(msgspec.Struct, frozen=True):
     logprobs: bool
     positions: bool
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt once, whatever its choices."""
+        return sum([request.prompt_tokens for request in self.requests[:: self.n]])
+
 
 class _Prompt(msgspec.Struct, frozen=True):
     token_ids: Sequence[int]
@@ -80,16 +86,17 @@ class Intake:
         """Part of every id: a worker may still run requests of the gateway that was here before."""
         self._n_calls = 0
 
-    async def chat(self, data: bytes, tenant: str, header_hints: Hints | None) -> Asked:
+    async def chat(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
         arrival_s = self._clock()
         body = parse_chat(data)
         model = self._model(body.model)
+        caller.check_model(model.name)
         messages = [_plain(message, model) for message in body.messages]
         if not messages:
             raise RequestError("messages must not be empty; say something", param="messages")
         chars = sum(len(message["content"]) for message in messages)
-        salt = tenant.encode()
+        salt = caller.salt
 
         def encode() -> _Prompt:
             return _prompt(model, model.tokenizer.encode_chat(messages), salt, "messages")
@@ -101,14 +108,15 @@ class Intake:
         if body.max_completion_tokens is not None:
             body.max_tokens = body.max_completion_tokens
         hints = _merge(header_hints, body.fairlead)
-        return self._asked(body, model, [prompt], tenant, arrival_s, hints, logprobs)
+        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs)
 
-    async def completion(self, data: bytes, tenant: str, header_hints: Hints | None) -> Asked:
+    async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
         arrival_s = self._clock()
         body = parse_completion(data)
         model = self._model(body.model)
-        salt = tenant.encode()
+        caller.check_model(model.name)
+        salt = caller.salt
 
         def encode(one: str | list[int]) -> _Prompt:
             ids = model.tokenizer.encode(one) if isinstance(one, str) else _known(one, model)
@@ -119,14 +127,14 @@ class Intake:
             for one in _several(body.prompt)
         ]
         hints = _merge(header_hints, body.fairlead)
-        return self._asked(body, model, prompts, tenant, arrival_s, hints, body.logprobs)
+        return self._asked(body, model, prompts, caller, arrival_s, hints, body.logprobs)
 
     def _asked(
         self,
         body: Body,
         model: ServedModel,
         prompts: Sequence[_Prompt],
-        tenant: str,
+        caller: Caller,
         arrival_s: float,
         hints: Hints,
         logprobs: int | None,
@@ -138,7 +146,8 @@ class Intake:
                 f" {MAX_REQUESTS_PER_CALL} answers; split the call",
                 param="n",
             )
-        objective = self._objective(body.service_tier, hints)
+        caller.check_logprobs(logprobs, "logprobs")
+        objective = self._objective(body.service_tier, hints, caller)
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
         samplings = [_sampling(body, model, logprobs, derived_seed(seed, k)) for k in range(n)]
         self._n_calls += 1
@@ -149,18 +158,19 @@ class Intake:
                 id=RequestId(f"{call}.{p * n + k}"),
                 arrival_s=arrival_s,
                 prompt_tokens=len(prompt.token_ids),
-                max_tokens=_max_tokens(body, model, len(prompt.token_ids)),
+                max_tokens=_max_tokens(body, model, len(prompt.token_ids), caller),
                 objective=objective,
                 model=model.name,
-                tenant=TenantId(tenant),
+                tenant=TenantId(caller.name),
                 user=user,
-                priority=body.priority or 0,
+                priority=caller.priority(body.priority),
                 program=ProgramId(hints.program) if hints.program else None,
                 expected_output_tokens=hints.expected_output_tokens,
                 sampling=samplings[k],
                 token_ids=prompt.token_ids,
                 block_hashes=prompt.block_hashes,
-                cache_salt=tenant.encode(),
+                cache_salt=caller.salt,
+                share_weight=caller.share_weight,
             )
             for p, prompt in enumerate(prompts)
             for k in range(n)
@@ -187,18 +197,19 @@ class Intake:
             )
         return model
 
-    def _objective(self, tier: str | None, hints: Hints) -> Objective:
-        name = self._default_class if tier in (None, "auto", "default") else tier
-        known = self._objectives.get(name or "")
+    def _objective(self, tier: str | None, hints: Hints, caller: Caller) -> Objective:
+        name = caller.tier(tier, self._default_class)
+        known = self._objectives.get(name)
         if known is None:
             raise RequestError(
-                f"unknown service_tier {tier!r}; known are auto, default,"
+                f"unknown service_tier {name!r}; known are auto, default,"
                 f" {', '.join(self._objectives)}",
                 param="service_tier",
                 code="invalid_value",
             )
         if hints is _NO_HINTS or (hints.ttft_s, hints.tpot_s, hints.deadline_s) == (None,) * 3:
             return known
+        caller.check_own_times()
         return Objective(
             name=known.name,
             ttft_s=known.ttft_s if hints.ttft_s is None else hints.ttft_s,
@@ -229,11 +240,9 @@ def _prompt(model: ServedModel, ids: Sequence[int], salt: bytes, param: str) -> 
     return _Prompt(ids, chain_hashes(ids, model.block_tokens, salt))
 
 
-def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int) -> int:
+def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int, caller: Caller) -> int:
     room = model.max_context - prompt_tokens
-    if body.max_tokens is None:
-        return room
-    if body.max_tokens > room:
+    if body.max_tokens is not None and body.max_tokens > room:
         raise RequestError(
             f"the prompt's {prompt_tokens} tokens and max_tokens={body.max_tokens} are"
             f" {prompt_tokens + body.max_tokens} together, over the context of"
@@ -241,7 +250,7 @@ def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int) -> int:
             code="context_length_exceeded",
             param="max_tokens",
         )
-    return body.max_tokens
+    return caller.max_tokens(body.max_tokens, room)
 
 
 def _sampling(body: Body, model: ServedModel, logprobs: int | None, seed: int) -> Sampling:

@@ -19,6 +19,7 @@ from fairlead.gateway.render import (
     whole,
     whole_choice,
 )
+from fairlead.gateway.tenants.door import Meter
 from fairlead.model import (
     Cancelled,
     CancelWhy,
@@ -28,6 +29,7 @@ from fairlead.model import (
     Request,
     RequestError,
 )
+from fairlead.store.call_record import CANCELLED, FAILED, FINISHED
 from fairlead.worker import wire
 
 _STREAM_HEADERS = [
@@ -40,11 +42,15 @@ _STREAM_HEADERS = [
 class Call:
     """One HTTP call: its choices go in as requests, and come out as one reply."""
 
-    def __init__(self, asked: Asked, exchange: Exchange, driver: Driver) -> None:
+    def __init__(
+        self, asked: Asked, exchange: Exchange, driver: Driver, meter: Meter | None = None
+    ) -> None:
+        """`meter` counts what goes out."""
         self.asked = asked
         self.exchange = exchange
         self.over = False
         self._driver = driver
+        self._meter = meter
         self._id = call_id(asked)
         self._created = int(time.time())
         self.chunks = ChunkText(asked, self._id, self._created) if asked.stream else None
@@ -58,7 +64,8 @@ class Call:
         self.exchange.extra_headers.append((b"x-request-id", self._id.encode()))
         for choice in self.choices:
             if not self.over:
-                self._driver.open(choice.request, choice)
+                meter = self._meter
+                self._driver.open(choice.request, meter.watch(choice) if meter else choice)
 
     def write(self, data: bytes) -> None:
         """Events of a stream. It begins with its first token, so that a rejection can still be a
@@ -78,7 +85,7 @@ class Call:
             if last_words:
                 self.write(last_words)
             return
-        self.over = True
+        self._end(FINISHED)
         if self.chunks is None:
             self._reply_whole()
             return
@@ -91,7 +98,8 @@ class Call:
         """No good end: the client is told, and choices still under way are cancelled."""
         if self.over:
             return
-        self.abandon(CancelWhy.SUPERSEDED)
+        self._end(FAILED)
+        self._cancel(CancelWhy.SUPERSEDED)
         if self.exchange.started:
             self.exchange.end(b"data: " + failures.body(error) + b"\n\n")
         else:
@@ -99,7 +107,17 @@ class Call:
 
     def abandon(self, why: CancelWhy) -> None:
         """Nobody wants the rest of the output."""
+        if not self.over:
+            self._end(CANCELLED)
+        self._cancel(why)
+
+    def _end(self, outcome: str) -> None:
+        """Exactly once: the call is over, and what it came to is known."""
         self.over = True
+        if self._meter is not None:
+            self._meter.end(outcome, self._cached_tokens())
+
+    def _cancel(self, why: CancelWhy) -> None:
         for choice in self.choices:
             if self._driver.outlets.pop(choice.request.id, None) is not None:
                 self._driver.handle(Cancelled(choice.request.id, why))
@@ -111,12 +129,14 @@ class Call:
 
     def _usage(self) -> dict[str, Any]:
         """A prompt counts once, whatever its choices; it was cached as far as for all of them."""
+        output_tokens = sum([choice.n_tokens for choice in self.choices])
+        return usage(self.asked.prompt_tokens, output_tokens, self._cached_tokens())
+
+    def _cached_tokens(self) -> int:
         n, choices = self.asked.n, self.choices
-        prompt_tokens = cached_tokens = 0
-        for first in range(0, len(choices), n):
-            prompt_tokens += choices[first].request.prompt_tokens
-            cached_tokens += min([choice.cached_tokens for choice in choices[first : first + n]])
-        return usage(prompt_tokens, sum([choice.n_tokens for choice in choices]), cached_tokens)
+        return sum(
+            [min([c.cached_tokens for c in choices[i : i + n]]) for i in range(0, len(choices), n)]
+        )
 
 
 class Choice:

@@ -66,6 +66,8 @@ class Request(Struct, frozen=True, gc=False):
     """Salted chain hashes of the prompt's full blocks, first to last."""
     cache_salt: bytes = b""
     """What the hashes are salted with: the tenant, unless it shares its cache."""
+    share_weight: float = 1.0
+    """Of its tenant: twice the weight is twice the share of a fleet that is full."""
 
 
 class FinishReason(Enum):

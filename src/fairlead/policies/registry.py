@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from fairlead.model import ConfigError
 
-FAMILIES = ("admission", "routing", "batching", "rescheduling", "roles", "scaling")
+FAMILIES = ("admission", "fairness", "routing", "batching", "rescheduling", "roles", "scaling")
 
 Builder = Callable[[Any, Random], Any]
 B = TypeVar("B", bound=Builder)
@@ -79,6 +79,10 @@ def routing(name: str, params: type[Any]) -> Callable[[B], B]:
 
 def admission(name: str, params: type[Any]) -> Callable[[B], B]:
     return register("admission", name, params)
+
+
+def fairness(name: str, params: type[Any]) -> Callable[[B], B]:
+    return register("fairness", name, params)
 
 
 def batching(name: str, params: type[Any]) -> Callable[[B], B]:

@@ -109,7 +109,7 @@ def draw(seed: int) -> Scenario:
     world = stream("world")
     faulty_s = world.uniform(1.0, 6.0)
     models = world.choice([MODELS[:1], MODELS[:1], MODELS])
-    traffic = _Traffic(stream("traffic"), models)
+    traffic = _Traffic(stream("traffic"), models, stream("tenants"))
     sessions = traffic.sessions(faulty_s)
     fleet = _fleet(stream("fleet"), models, traffic)
     fleet["policy"] = _policy(seed)
@@ -132,7 +132,8 @@ def draw(seed: int) -> Scenario:
 class _Traffic:
     """Requests of a few kinds, some of which share a prefix."""
 
-    def __init__(self, rng: Random, models: Sequence[str]) -> None:
+    def __init__(self, rng: Random, models: Sequence[str], tenants: Random) -> None:
+        """`tenants` draws who asks."""
         self.most_prompt = rng.choice([8, 40, 150])
         self.most_output = rng.choice([2, 15, 60, 120])
         self._rng = rng
@@ -140,6 +141,7 @@ class _Traffic:
         self._index = 0
         self._hash_tokens = rng.choice([0, 4, 8, 24])
         self._shared = [[100 * group + i for i in range(50)] for group in range(1, 4)]
+        self._tenants = tenants
 
     def sessions(self, faulty_s: float) -> tuple[Session, ...]:
         rng = self._rng
@@ -170,6 +172,7 @@ class _Traffic:
             hash_ids=ids,
             hash_block_tokens=self._hash_tokens,
             model=model,
+            tenant=self._tenants.choice(["a", "a", "a", "b", "c"]),
         )
 
     def _ids(self, index: int, n: int) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ class Probe:
     objective: Objective = BATCH
     tenant: TenantId = TenantId("")
     user: str = ""
+    share_weight: float = 1.0
     priority: int = 0
     program: ProgramId | None = None
     expected_output_tokens: int | None = None

@@ -1,0 +1,145 @@
+"""Virtual token counter: of the tenants that have something queued, the one that was served least
+goes next.
+
+Paper: Sheng et al., "Fairness in Serving Large Language Models", 2024 (VTC, its variant with
+       predicted lengths).
+Rule:  a tenant is charged, by its weight, w_in for every prompt token that is computed and w_out
+       for every output token: the expected ones when a request is sent to an instance, the
+       difference when it has ended. Who comes back is lifted to the least that others with queued
+       requests have been charged. Users of one tenant share its part by the same rule. What was
+       promised a time goes before what was not.
+
+The paper orders the queue of one engine. Here it is the fleet's, so that it holds for any number
+of instances and for engines whose queue is not ours. So that the queue is where requests wait,
+instances are sent only what begins there within about `hold_s`. A prompt found in a cache is not
+charged: a tenant gains by sharing, and takes nothing from others by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from fairlead.model import InstanceView, RequestId, RequestView
+from fairlead.policies.fairness.accounts import Accounts
+from fairlead.policies.fairness.parts import Lane
+from fairlead.policies.registry import fairness
+
+TIMED, UNTIMED = 0, 1
+"""Tiers, first served first. Each is shared by itself: what somebody was given of what interactive
+work leaves does not count against their interactive work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    w_in: float = 1.0
+    """Cost of a prompt token."""
+    w_out: float = 2.0
+    """Cost of an output token."""
+    hold_s: float = 0.1
+    """An instance is sent requests ahead of time, as many as have begun there in so long, and two
+    at least: more lets it never run dry, less lets newcomers pass sooner."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """By tenant; of others a request says it. Twice the weight is twice the share."""
+
+    def __post_init__(self) -> None:
+        for name in ("w_in", "w_out", "hold_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not isinstance(self.weights, Mapping):
+            raise ValueError(f"weights must be a table of tenants, got {self.weights!r}")
+        for tenant, weight in self.weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+                raise ValueError(f"weights.{tenant} must be a number above 0, got {weight!r}")
+
+
+class _Charge:
+    """What is remembered of a request until it ends."""
+
+    __slots__ = ("began", "cost", "lane", "output_tokens")
+
+    def __init__(self, lane: Lane, cost: float, output_tokens: float) -> None:
+        self.lane = lane
+        self.cost = cost
+        self.output_tokens = output_tokens
+        self.began = False
+
+
+@fairness("vtc", Params)
+class Vtc:
+    def __init__(self, params: Params, rng: Random) -> None:
+        self._params = params
+        self.hold_s: float | None = params.hold_s
+        self._tenants: dict[int, Accounts] = {TIMED: Accounts(), UNTIMED: Accounts()}
+        self._users: dict[tuple[int, str], Accounts] = {}
+        """Of each tenant with anything under way, those of its users."""
+        self._charges: dict[RequestId, _Charge] = {}
+
+    def lane(self, request: RequestView) -> Lane:
+        tier = TIMED if request.objective.timed else UNTIMED
+        return (tier, request.tenant, request.user)
+
+    def key(self, lane: Lane) -> Lane:
+        tier, tenant, user = lane
+        charged = self._tenants[tier].by_name[tenant].counter
+        return (tier, charged, tenant, self._users[tier, tenant].by_name[user].counter)
+
+    def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
+        params, lane = self._params, self.lane(request)
+        tier, tenant, user = lane
+        cost = params.w_in * request.prompt_tokens + params.w_out * output_tokens
+        self._charges[request.id] = _Charge(lane, cost, output_tokens)
+        self._tenants[tier].enter(tenant, self._weight(request), cost, now)
+        users = self._users.get((tier, tenant))
+        if users is None:
+            users = self._users[tier, tenant] = Accounts()
+        users.enter(user, 1.0, cost, now)
+
+    def began(self, request: RequestView, instance: InstanceView, now: float) -> None:
+        charge, params = self._charges[request.id], self._params
+        computed = request.prompt_tokens - instance.cached_tokens(request)
+        cost = params.w_in * computed + params.w_out * charge.output_tokens
+        for accounts, name in self._levels(charge.lane):
+            accounts.begin(name, charge.cost, cost, now)
+        charge.began = True
+
+    def ended(self, request: RequestId, output_tokens: int) -> None:
+        charge = self._charges.pop(request)
+        beyond = self._params.w_out * (output_tokens - charge.output_tokens)
+        for accounts, name in self._levels(charge.lane):
+            if charge.began:
+                accounts.settle(name, beyond)
+            else:
+                accounts.give_up(name, charge.cost)
+        tier, tenant, _ = charge.lane
+        account = self._tenants[tier].by_name.get(tenant)
+        if account is None or account.idle:
+            del self._users[tier, tenant]
+
+    def wait_s(self, request: RequestView, now: float) -> float:
+        tier, tenant, _ = self.lane(request)
+        wait_s = self._tenants[tier].wait_s(tenant, self._weight(request), now)
+        # Its turn comes when others still wait at every instance.
+        return wait_s + self._params.hold_s if wait_s else 0.0
+
+    def crowder(self, request: RequestView) -> Lane | None:
+        tier, tenant, _ = self.lane(request)
+        mine = self._tenants[tier].by_name.get(tenant)
+        most = (mine.n_queued + 1) / self._weight(request) if mine is not None else 1.0
+        found: tuple[int, str] | None = None
+        for its_tier, accounts in self._tenants.items():
+            for name, account in accounts.by_name.items():
+                if account.n_queued / account.weight > most:
+                    most, found = account.n_queued / account.weight, (its_tier, name)
+        if found is None or found == (tier, tenant):
+            return None
+        users = self._users[found].by_name
+        return (*found, max(users, key=lambda user: users[user].n_queued))
+
+    def _weight(self, request: RequestView) -> float:
+        return self._params.weights.get(request.tenant, request.share_weight)
+
+    def _levels(self, lane: Lane) -> tuple[tuple[Accounts, str], tuple[Accounts, str]]:
+        tier, tenant, user = lane
+        return (self._tenants[tier], tenant), (self._users[tier, tenant], user)

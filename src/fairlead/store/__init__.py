@@ -1,0 +1,1 @@
+"""What outlives a gateway: tenants, their keys, what they used. In SQLite or PostgreSQL."""

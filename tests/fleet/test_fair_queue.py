@@ -1,0 +1,93 @@
+"""With fair sharing requests wait in the fleet, and go in turns."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from fairlead.fleet import Fleet, Limits
+from fairlead.model import Dispatch, InstanceId, Objective, Produced, Reject, RejectWhy, Tokens
+from fairlead.policies.registry import build
+from tests.strategies import request, spec
+from tests.world import World
+
+A = InstanceId("a")
+CHAT = Objective("chat", ttft_s=1.0)
+
+
+def fair_fleet(admission: str = "always", **limits: Any) -> Fleet:
+    return Fleet(
+        build("routing", "round-robin", {}, Random(0)),
+        build("admission", admission, {}, Random(0)),
+        Limits(**limits),
+        models=[spec("a").model],
+        fairness=build("fairness", "vtc", {}, Random(0)),
+    )
+
+
+def asked(id: str, **changes: Any) -> Any:
+    return request(id, **{"tenant": id[0], "objective": CHAT, **changes})
+
+
+def sent(actions: list[Any]) -> list[str]:
+    return [action.request.id for action in actions if isinstance(action, Dispatch)]
+
+
+def begin(w: World, id: str) -> list[str]:
+    return sent(w.tell(Tokens(A, [Produced(request(id).id, 1, 0, [5])])))
+
+
+def test_an_instance_is_sent_what_it_will_soon_begin_and_no_more() -> None:
+    w = World(fair_fleet())
+    w.up(spec("a"))
+    assert [sent(w.arrive(asked(f"f{i}"))) for i in range(4)] == [["f0"], ["f1"], [], []]
+    assert begin(w, "f0") == ["f2"]
+
+
+def test_who_has_had_less_goes_next_and_nobody_passes_their_own() -> None:
+    w = World(fair_fleet())
+    w.up(spec("a"))
+    for i in range(6):
+        w.arrive(asked(f"f{i}"))
+    assert sent(w.arrive(asked("c0"))) == []
+    assert begin(w, "f0") == ["c0"]
+    assert begin(w, "f1") == ["f2"]
+
+
+def test_who_is_mid_stream_is_not_held_back() -> None:
+    w = World(fair_fleet())
+    w.up(spec("a"))
+    w.up(spec("b"))
+    for i in range(6):
+        w.arrive(asked(f"f{i}"))
+    actions = w.tell(Tokens(A, [Produced(request("f0").id, 1, 0, [5])]))
+    assert sent(actions) == ["f4"]
+    assert "f0" in sent(w.kill("a"))
+
+
+def test_a_full_queue_takes_from_who_fills_it() -> None:
+    w = World(fair_fleet(max_queued=3))
+    w.up(spec("a"))
+    for i in range(5):
+        w.arrive(asked(f"f{i}"))
+    (end,) = w.arrive(asked("f5"))
+    assert (end.request, end.why) == ("f5", RejectWhy.QUEUE_FULL)  # type: ignore[union-attr]
+    (end,) = w.arrive(asked("c0"))
+    assert (end.request, end.why) == ("f4", RejectWhy.QUEUE_FULL)  # type: ignore[union-attr]
+    assert begin(w, "f0") == ["c0"]
+
+
+def test_one_whose_turn_comes_too_late_leaves_it_to_another() -> None:
+    w = World(fair_fleet(admission="predicted"))
+    w.up(spec("a"))
+    for i in range(4):
+        w.arrive(asked(f"f{i}"))
+    w.now += 5.0
+    assert sent(w.arrive(asked("c0", arrival_s=w.now))) == []
+    assert begin(w, "f0") == ["c0"]
+    actions = w.tell(Tokens(A, [Produced(request("f1").id, 1, 0, [5])]))
+    assert [(a.request, a.why) for a in actions if isinstance(a, Reject)] == [
+        ("f2", RejectWhy.NO_HEADROOM),
+        ("f3", RejectWhy.NO_HEADROOM),
+    ]
+    assert sent(actions) == []
