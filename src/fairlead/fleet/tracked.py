@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fairlead.model import Event, HandoffWhy, InstanceId, Request, TokenRow
+from fairlead.model import Event, HandoffWhy, InstanceId, RefuseWhy, Request, TokenRow
 
 
 @dataclass(slots=True)
@@ -40,7 +40,8 @@ class Tracked:
         "queued_s",
         "refused",
         "request",
-        "too_long_for",
+        "said",
+        "unfit",
     )
 
     def __init__(self, request: Request, now: float) -> None:
@@ -60,8 +61,10 @@ class Tracked:
         """Instances that died under it."""
         self.refused: dict[InstanceId, None] = {}
         """Instances that refused it since it was last placed."""
-        self.too_long_for: dict[InstanceId, None] = {}
-        """Instances that can never hold it."""
+        self.unfit: dict[InstanceId, RefuseWhy] = {}
+        """Instances that can never serve it, and why."""
+        self.said = ""
+        """What the engine said that refused it last, or failed at it."""
         self.queued_s = now
         self.dispatched_s = now
         self.first_token_s: float | None = None

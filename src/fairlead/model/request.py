@@ -66,6 +66,9 @@ class Request(Struct, frozen=True, gc=False):
     """Salted chain hashes of the prompt's full blocks, first to last."""
     cache_salt: bytes = b""
     """What the hashes are salted with: the tenant, unless it shares its cache."""
+    chat: bytes = b""
+    """The `messages` that the prompt was made of, as JSON, where an instance of the model may take
+    chats only."""
 
 
 class FinishReason(Enum):
