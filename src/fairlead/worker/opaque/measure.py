@@ -1,8 +1,10 @@
 """A server's latency from a few seconds of small requests, where no profile says it.
 
-Streams that decode together get a token each a step, so the time between tokens is the step. A
-prompt with nothing beside it takes the time to its first token, less the way there and back, which
-a prompt of two tokens tells. `fairlead calibrate --url` takes longer and knows its error.
+All that is looked at is when answers ended: tokens may come in bursts from a server that is busy
+with other things, and their times would tell about those. What longer answers take longer than
+shorter ones is their decode steps; what a prompt takes to its first token is its prefill, less the
+way there and back, which a prompt of two tokens tells. `fairlead calibrate --url` takes longer and
+knows its error.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -28,54 +30,34 @@ from fairlead.worker.opaque.errors import ServerError, What
 BUDGET_S = 8.0
 """When so much time is spent, no larger shapes are tried."""
 WITHIN_S = 60.0
-"""For one of them."""
-DECODE_TOKENS = 24
+"""For one wave."""
+SHORT, LONG = 4, 28
+"""Tokens of the answers whose times are compared."""
+LEAST_STEPS = 6
 NEEDED = 4
 """Measured whatever they cost."""
 REPEATS = 2
 TINY_REPEATS = 4
-"""On the fastest of these hangs what is taken off every prompt's time."""
-LEAST_STEPS = 6
+"""On these hangs what is taken off every prompt's time."""
+TINY_PROMPT = 2
+# (streams at once, tokens of each prompt): cheap ones first, and each kind early, so that a slow
+# server stops after those it can afford.
+SHAPES = ((1, 64), (4, 32), (1, 256), (8, 64), (1, 1024), (16, 32), (4, 512), (1, 512))
 Point = tuple[StepShape, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """So many streams at once, each with a prompt of so many tokens."""
-
-    streams: int
-    prompt: int
-    output: int = DECODE_TOKENS
-
-
-@dataclass(slots=True)
-class Heard:
-    """One stream: when it was asked for, and when each of its tokens came."""
-
-    asked_s: float
-    times: list[float] = field(default_factory=list)
-
-    @property
-    def ttft_s(self) -> float:
-        return self.times[0] - self.asked_s
-
-
-TINY = Shape(1, 2)
-# Cheap ones first, and each kind early, so that a slow server stops after those it can afford.
-SHAPES = (
-    Shape(1, 64, 1),
-    Shape(4, 32),
-    Shape(1, 256, 1),
-    Shape(8, 64),
-    Shape(1, 512),
-    Shape(1, 1024, 1),
-    Shape(16, 32),
-    Shape(4, 512),
-)
 
 
 class Vocabulary(Words, Texts, Protocol):
     """What is needed of a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Streams that ran together."""
+
+    seconds: float
+    """From asking to the last token, on average."""
+    n_tokens: float
+    """Of each answer, on average."""
 
 
 async def measure(
@@ -87,11 +69,11 @@ async def measure(
     prober = _Prober(api, dialect, words, seed)
     begun_s = time.perf_counter()
     points = await prober.tiny()
-    for shape in SHAPES:
+    for streams, prompt in SHAPES:
         if len(points) >= NEEDED and time.perf_counter() - begun_s > BUDGET_S:
             break
-        if shape.streams <= max_sequences and shape.prompt + shape.output < dialect.max_context:
-            points += await prober.points(shape)
+        if streams <= max_sequences and prompt + LONG < dialect.max_context:
+            points += await prober.points(streams, prompt)
     try:
         return dict(fit_linear(points).coefficients())
     except ConfigError:
@@ -106,61 +88,66 @@ class _Prober:
         self._words = words
         self._rng = Random(seed)
         """Prompts that no cache holds: of another seed each time."""
-        self._alphabet = list(
-            words.tokens_of("a few words that nobody would ever miss, 0123456789")
-        )
+        self._alphabet = list(words.tokens_of("words that nobody would ever miss, 0123456789"))
         self._way_s = 0.0
         """Beside the steps: network, HTTP, tokenisation."""
 
     async def tiny(self) -> list[Point]:
         """Sets how long the way is."""
-        await self._wave(TINY)  # What is done once only would count for the first.
-        waves = [(await self._wave(TINY))[0] for _ in range(TINY_REPEATS)]
-        steps = [step for stream in waves if (step := _step_s([stream])) is not None]
-        if not steps:
+        await self._wave(1, TINY_PROMPT, SHORT)  # What is done once only would count for the first.
+        short = await self._fastest(1, TINY_PROMPT, SHORT, TINY_REPEATS)
+        long = await self._fastest(1, TINY_PROMPT, LONG, TINY_REPEATS)
+        step_s = _step_s(short, long)
+        if step_s is None:
             raise ServerError(What.GARBAGE, "its answers are too short to measure it by")
-        step_s = min(steps)
-        self._way_s = max(min(stream.ttft_s for stream in waves) - step_s, 0.0)
-        context = TINY.prompt + TINY.output // 2
-        return [(StepShape(1, context, 0, 0.0, 0, 1), step_s)]
+        self._way_s = max(short.seconds - short.n_tokens * step_s, 0.0)
+        return [_decode_point(1, TINY_PROMPT, step_s)]
 
-    async def points(self, shape: Shape) -> list[Point]:
-        """The fastest of a few attempts: whatever disturbs a step only makes it longer."""
-        waves = [await self._wave(shape) for _ in range(REPEATS)]
-        n, points = shape.prompt, []
-        if shape.streams == 1:
-            prefill_s = min(stream.ttft_s for (stream,) in waves) - self._way_s
-            if prefill_s > 0:
-                points.append((StepShape(0, 0, n, n * n / 2, n, 1), prefill_s))
-        steps = [step for wave in waves if (step := _step_s(wave)) is not None]
-        if steps:
-            context = shape.streams * (n + shape.output // 2)
-            points.append((StepShape(shape.streams, context, 0, 0.0, 0, shape.streams), min(steps)))
-        return points
+    async def points(self, streams: int, prompt: int) -> list[Point]:
+        if streams == 1:
+            one = await self._fastest(1, prompt, 1, REPEATS)
+            seconds = one.seconds - self._way_s
+            shape = StepShape(0, 0, prompt, prompt * prompt / 2, prompt, 1)
+            return [(shape, seconds)] if seconds > 0 else []
+        short = await self._fastest(streams, prompt, SHORT, REPEATS)
+        step_s = _step_s(short, await self._fastest(streams, prompt, LONG, REPEATS))
+        return [] if step_s is None else [_decode_point(streams, prompt, step_s)]
 
-    async def _wave(self, shape: Shape) -> list[Heard]:
+    async def _fastest(self, streams: int, prompt: int, output: int, repeats: int) -> Wave:
+        """Whatever disturbs a step only makes it longer."""
+        waves = [await self._wave(streams, prompt, output) for _ in range(repeats)]
+        return min(waves, key=lambda wave: wave.seconds / wave.n_tokens)
+
+    async def _wave(self, streams: int, prompt: int, output: int) -> Wave:
         try:
             async with asyncio.timeout(WITHIN_S):
-                return await asyncio.gather(*(self._stream(shape) for _ in range(shape.streams)))
+                heard = await asyncio.gather(
+                    *(self._stream(prompt, output) for _ in range(streams))
+                )
         except TimeoutError as error:
-            raise ServerError(What.ILL, f"no end of {shape} within {WITHIN_S:.0f} s") from error
+            raise ServerError(
+                What.ILL, f"{streams} answers of {output} tokens take over {WITHIN_S:.0f} s"
+            ) from error
+        seconds, counts = zip(*heard, strict=True)
+        return Wave(sum(seconds) / streams, sum(counts) / streams)
 
-    async def _stream(self, shape: Shape) -> Heard:
-        token_ids = self._rng.choices(self._alphabet, k=shape.prompt)
-        body = self._dialect.body(self._request(shape, token_ids), (), self._words)
-        body[self._dialect.limit_key] = shape.output
-        heard = Heard(time.perf_counter())
+    async def _stream(self, prompt: int, output: int) -> tuple[float, int]:
+        """Seconds to the last token, and how many there were."""
+        body = self._dialect.body(self._request(prompt, output), (), self._words)
+        body[self._dialect.limit_key] = output
+        asked_s = last_s = time.perf_counter()
+        n = 0
         stream = self._api.stream(self._dialect.path, body)
         async with contextlib.aclosing(stream):
             async for chunk in stream:
-                for choice in chunk.choices:
-                    if n := _tokens_in(choice):
-                        heard.times += [time.perf_counter()] * n
-        if not heard.times:
+                if new := sum(map(_tokens_in, chunk.choices)):
+                    n, last_s = n + new, time.perf_counter()
+        if not n:
             raise ServerError(What.GARBAGE, "a stream brought no token")
-        return heard
+        return last_s - asked_s, n
 
-    def _request(self, shape: Shape, token_ids: Sequence[int]) -> Request:
+    def _request(self, prompt: int, output: int) -> Request:
+        token_ids: Sequence[int] = self._rng.choices(self._alphabet, k=prompt)
         chat = b""
         if self._dialect.prompts is Prompts.CHAT:
             text = self._words.raw_text(token_ids)
@@ -168,8 +155,8 @@ class _Prober:
         return Request(
             RequestId("measure"),
             arrival_s=0.0,
-            prompt_tokens=shape.prompt,
-            max_tokens=shape.output,
+            prompt_tokens=prompt,
+            max_tokens=output,
             # What a server might not know of is asked of none but those that do.
             sampling=Sampling(temperature=0.0, ignore_eos=self._dialect.returns_ids),
             token_ids=token_ids,
@@ -184,11 +171,12 @@ def _tokens_in(choice: Choice) -> int:
     return 1 if choice.text or (choice.delta is not None and choice.delta.content) else 0
 
 
-def _step_s(wave: Sequence[Heard]) -> float | None:
-    """The mean step of streams that ran together: from when the last of them had begun until the
-    first ended. Chunks that came in one breath are steps all the same. None where that is too short
-    a time."""
-    begun_s = max(heard.times[0] for heard in wave)
-    ended_s = min(heard.times[-1] for heard in wave)
-    steps = sum(sum(begun_s < t <= ended_s for t in heard.times) for heard in wave) / len(wave)
-    return (ended_s - begun_s) / steps if steps >= LEAST_STEPS else None
+def _step_s(short: Wave, long: Wave) -> float | None:
+    """None where the answers are too much alike, or the longer ones were faster."""
+    steps, seconds = long.n_tokens - short.n_tokens, long.seconds - short.seconds
+    return seconds / steps if steps >= LEAST_STEPS and seconds > 0 else None
+
+
+def _decode_point(streams: int, prompt: int, step_s: float) -> Point:
+    context = streams * (prompt + (SHORT + LONG) // 2)
+    return StepShape(streams, context, 0, 0.0, 0, streams), step_s
