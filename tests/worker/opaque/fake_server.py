@@ -62,6 +62,8 @@ class FakeServer:
     hung_up: int = 0
     """Clients that left in the middle of a stream."""
     url: str = ""
+    transports: set[asyncio.Transport] = field(default_factory=set)
+    """Of streams under way."""
 
     @property
     def streamed(self) -> list[dict[str, Any]]:
@@ -119,6 +121,8 @@ class FakeServer:
             return web.json_response({"choices": [choice], "usage": usage})
         reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await reply.prepare(request)
+        assert request.transport is not None
+        self.transports.add(request.transport)
         try:
             await self._stream(request, reply, list(tokens), limit, chat)
             details = {"prompt_tokens_details": {"cached_tokens": 16}}
@@ -128,6 +132,8 @@ class FakeServer:
         except (ConnectionError, asyncio.CancelledError):
             self.hung_up += 1
             raise
+        finally:
+            self.transports.discard(request.transport)
         return reply
 
     async def _stream(
@@ -192,4 +198,7 @@ async def serving(server: FakeServer, port: int = 0) -> AsyncIterator[FakeServer
     try:
         yield server
     finally:
+        await site.stop()
+        for transport in server.transports:
+            transport.abort()
         await runner.cleanup()
