@@ -245,7 +245,9 @@ async def test_reports_tell_what_is_inside_and_what_others_brought():
         assert hello.spec.n_blocks == 400
         line.say(Submit(a_request(max_tokens=400, prompt=40), 1, []))
         await line.hear(Frame)
-        ours = (await line.hear(Heartbeat, lambda m: bool(m.report.requests) and m.report.running == 3))
+        ours = await line.hear(
+            Heartbeat, lambda m: bool(m.report.requests) and m.report.running == 3
+        )
         report = ours.report
     assert report.requests == (("r1", 1),)
     assert report.waiting == 2
