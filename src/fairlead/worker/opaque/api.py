@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -162,5 +163,7 @@ def _unreachable(error: BaseException, otherwise: str = "") -> ServerError:
     if isinstance(error, TimeoutError):
         return ServerError(What.UNREACHABLE, "no answer in time")
     cause = getattr(error, "os_error", None) or error
-    said = getattr(cause, "strerror", None) or otherwise or str(cause) or type(cause).__name__
-    return ServerError(What.UNREACHABLE, str(said))
+    number = getattr(cause, "errno", None)
+    plain = os.strerror(number) if isinstance(number, int) and number > 0 else ""
+    said = plain or getattr(cause, "strerror", None) or otherwise or str(cause)
+    return ServerError(What.UNREACHABLE, said or type(cause).__name__)

@@ -74,6 +74,8 @@ def _message(body: bytes) -> str:
     try:
         return _clip(_text_of(msgspec.json.decode(body)))
     except (msgspec.MsgspecError, UnicodeDecodeError):
+        if body.lstrip().startswith(b"<"):
+            return "a web page"
         return _clip(body[:MAX_SAID_CHARS].decode(errors="replace"))
 
 
