@@ -153,6 +153,7 @@ class FakeServer:
                 await asyncio.sleep(3600)
             if i == self.garbage_after:
                 await reply.write(b"data: <html>502 Bad Gateway</html>\n\n")
+            await asyncio.sleep(self.pace_s)
             tokens.append(next_byte(tokens))
             finish = "length" if i == limit - 1 else None
             if i == self.gives_up_after:
@@ -160,7 +161,6 @@ class FakeServer:
             await self._send(reply, {"choices": [self._choice(chat, tokens[-1:], finish)]})
             if finish is not None:
                 return
-            await asyncio.sleep(self.pace_s)
 
     def _choice(self, chat: bool, new: list[int], finish: str | None) -> dict[str, Any]:
         text = bytes(new).decode()
