@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from fairlead.model import ConfigError
 from fairlead.worker.opaque.worker import OpaqueWorker
 from fairlead.worker.parent import follow_parent
@@ -135,7 +137,9 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     from fairlead.worker.start import build_worker
 
-    return asyncio.run(_work(build_worker(settings, token, _tell)))
+    # A loop that is half the cost, where passing on what a server says is all there is to do.
+    run_loop = uvloop.run if settings.engine == "openai" else asyncio.run
+    return run_loop(_work(build_worker(settings, token, _tell)))
 
 
 async def _work(worker: Worker | OpaqueWorker) -> int:
