@@ -114,7 +114,7 @@ def test_what_a_server_says_is_clipped_and_on_one_line():
     said = str(of_status(400, b'{"error": {"message": "' + b"x\\n" * 999 + b'"}}'))
     assert len(said) < 350
     assert "\n" not in said
-    assert str(of_error({"message": "no"})) == "no"
+    assert str(of_error({"message": "no"})) == "an error in the stream: no"
 
 
 # ------------------------------------------------------------------------ bodies

@@ -128,6 +128,20 @@ async def test_a_server_that_fails_again_and_again_counts_as_down_though_it_says
     assert "it says that it is well, and fails" in goodbye.why
 
 
+async def test_what_a_server_quotes_of_a_prompt_goes_to_its_client_and_into_no_log():
+    said: list[str] = []
+    server = FakeServer()
+    async with in_front_of(server, said) as (line, _):
+        server.status, server.says = 500, "cannot parse 'my secret'"
+        for attempt in (1, 2):
+            line.say(Submit(a_request(max_tokens=20), attempt, []))
+            assert "my secret" in (await line.hear(Rejected)).said
+        line.say(Submit(a_request(max_tokens=20), 3, []))
+        goodbye = await line.hear(Goodbye)
+    assert goodbye.why.endswith("fails: status 500")
+    assert not any("secret" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("status", "says", "why"),
     [

@@ -52,7 +52,7 @@ def of_status(status: int, body: bytes, retry_after: str | None = None) -> Serve
 
 def of_error(error: object) -> ServerError:
     """An error in the middle of a stream."""
-    said = _clip(_text_of(error))
+    said = f"an error in the stream: {_clip(_text_of(error))}"
     code = error.get("code") if isinstance(error, dict) else None
     what = _what(code, said) if isinstance(code, int) and code >= 400 else What.ILL
     return ServerError(what, said)

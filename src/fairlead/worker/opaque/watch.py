@@ -78,7 +78,8 @@ class Watch:
         broken = [answer.broken for answer in self._asking.answers if answer.broken]
         # All that broke in one moment broke for one reason.
         if broken and self._circuit.failed():
-            return f"it says that it is well, and fails: {broken[-1]}"
+            # What a server says of a request may quote it, and this goes into logs.
+            return f"it says that it is well, and fails: {broken[-1].partition(':')[0]}"
         self._asking.give_up_broken()
         return None
 
