@@ -124,3 +124,27 @@ def test_a_bad_set_is_a_clear_mistake(tmp_path: Path, change: str) -> None:
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not exist; examples/laptop.toml"):
         read_fleet_file(tmp_path / "none.toml")
+
+
+def test_an_openai_pool_has_an_instance_for_each_server(tmp_path):
+    path = tmp_path / "fleet.toml"
+    path.write_text('[[pool]]\nengine = "openai"\nurls = ["http://a", "http://b"]\n')
+    config, _ = read_fleet_file(path, [])
+    assert (config.pools[0].instances, config.pools[0].bounds.max_instances) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('engine = "openai"', "needs urls"),
+        ('urls = ["http://a"]', "no other has any"),
+        ('engine = "openai"\nurls = ["http://a", "http://b"]\ninstances = 3', "each of 2 urls"),
+        ('engine = "openai"\nurls = ["http://a"]\nkv_events = ["x", "y"]', "kv_events must name"),
+        ('engine = "openai"\nurl = "http://a"', "did you mean 'urls'"),
+    ],
+)
+def test_what_is_wrong_with_an_openai_pool_is_told(tmp_path, lines, message):
+    path = tmp_path / "fleet.toml"
+    path.write_text(f"[[pool]]\n{lines}\n")
+    with pytest.raises(ConfigError, match=message):
+        read_fleet_file(path, [])

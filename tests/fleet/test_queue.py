@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from fairlead.model import (
+    Complete,
+    CompleteWhy,
     Dispatch,
     DispatchWhy,
     InstanceId,
+    Outcome,
     Produced,
     Refused,
     RefuseWhy,
     Reject,
     RejectWhy,
     RequestId,
+    Tick,
     Tokens,
 )
 from tests.strategies import request, spec
@@ -61,3 +65,54 @@ def test_one_that_waits_for_a_larger_instance_lets_others_pass() -> None:
     w.tell(Refused(A, R1, 1, RefuseWhy.TOO_LONG))
     assert dispatches(w.log[-1][2]) == [(R3, A)]
     assert dispatches(w.tell(Tokens(B, [Produced(R2, 1, 0, [5])]))) == [(R1, B)]
+
+
+def test_what_an_instance_fails_at_goes_elsewhere_but_not_at_once_to_the_same() -> None:
+    w = World(fleet(max_deaths=2))
+    w.up(spec("a"))
+    w.arrive(request(R1))
+    w.tell(Tokens(A, [Produced(R1, 1, 0, [5])]))
+    assert w.tell(Refused(A, R1, 1, RefuseWhy.FAILED)) == []
+    (again,) = w.tell(Tick())
+    assert isinstance(again, Dispatch)
+    assert (again.instance, again.produced) == (A, (5,))
+    w.up(spec("b"))
+    assert dispatches(w.tell(Refused(A, R1, 2, RefuseWhy.FAILED))) == [(R1, B)]
+    (end,) = w.tell(Refused(B, R1, 3, RefuseWhy.FAILED, "out of memory"))
+    assert isinstance(end, Complete)
+    assert (end.why, end.said) == (CompleteWhy.INSTANCES_LOST, "out of memory")
+
+
+def test_what_no_engine_can_do_is_rejected_in_the_last_ones_words() -> None:
+    w = World(fleet())
+    w.up(spec("a"))
+    w.up(spec("b"))
+    w.arrive(request(R1))
+    assert dispatches(w.tell(Refused(A, R1, 1, RefuseWhy.UNSUPPORTED, "no"))) == [(R1, B)]
+    (end,) = w.tell(Refused(B, R1, 2, RefuseWhy.UNSUPPORTED, "never"))
+    assert end == Reject(R1, RejectWhy.UNSUPPORTED, None, "never")
+
+
+def test_an_answer_that_nobody_can_go_on_with_ends_and_its_client_is_told() -> None:
+    w = World(fleet())
+    w.up(spec("a"))
+    w.arrive(request(R1))
+    w.tell(Tokens(A, [Produced(R1, 1, 0, [5])]))
+    w.up(spec("b"))
+    assert dispatches(w.kill(A)) == [(R1, B)]
+    (end,) = w.tell(Refused(B, R1, 2, RefuseWhy.CANNOT_GO_ON))
+    assert isinstance(end, Complete)
+    assert (end.outcome, end.why) == (Outcome.FAILED, CompleteWhy.CANNOT_GO_ON)
+
+
+def test_one_that_is_refused_to_and_fro_does_not_wait_forever() -> None:
+    w = World(fleet(max_queued_s=10.0))
+    w.up(spec("a"))
+    w.arrive(request(R1))
+    attempt = 1
+    while R1 not in w.ended:
+        assert w.now < 20.0, "it still goes to and fro"
+        w.tell(Refused(A, R1, attempt, RefuseWhy.QUEUE_FULL))
+        w.now += 1.0
+        attempt += len(dispatches(w.tell(Tick())))
+    assert w.ended[R1].why is RejectWhy.WAITED_TOO_LONG

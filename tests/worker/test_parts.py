@@ -285,7 +285,8 @@ def test_defaults_survive_the_command_line() -> None:
     ("changes", "message"),
     [
         ({"engine": "vllm"}, "'vllm' is not in this version of Fairlead"),
-        ({"engine": "openai"}, "'openai' is not in this version of Fairlead"),
+        ({"engine": "openai"}, "needs the url of its server"),
+        ({"url": "http://a"}, "url is for openai engines"),
         ({"engine": "embeded"}, "engine must be one of embedded, emulated"),
         ({"engine": "emulated"}, "needs the name of a latency profile"),
         ({"role": "both"}, "role must be one of mixed, prefill, decode"),

@@ -202,7 +202,13 @@ def _only_pool(path: Path, config: FleetConfig) -> PoolConfig:
         raise ConfigError(
             f"{path} has {len(config.pools)} pools ({names}); give a file with the one to measure"
         )
-    return config.pools[0]
+    pool = config.pools[0]
+    if pool.engine == "openai":
+        raise ConfigError(
+            f"pool {pool.name!r} is somebody's server, whose steps nobody can look into; measure "
+            f"it from outside with --url {pool.urls[0] if pool.urls else 'URL'}"
+        )
+    return pool
 
 
 async def _listen_to_worker(

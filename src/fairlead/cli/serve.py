@@ -112,8 +112,9 @@ def served_models(config: FleetConfig) -> dict[str, ServedModel]:
     models: dict[str, ServedModel] = {}
     for pool in config.pools:
         emulated = pool.engine == "emulated"
-        tokenizer = Tokenizer.load(NANO if emulated else pool.model)
-        bytewise = emulated or pool.model == NANO
+        source = NANO if emulated else pool.tokenizer or pool.model
+        tokenizer = Tokenizer.load(source)
+        bytewise = source == NANO
         known = models.get(pool.model)
         context = _max_context(pool, tokenizer)
         models[pool.model] = ServedModel(
@@ -123,6 +124,7 @@ def served_models(config: FleetConfig) -> dict[str, ServedModel]:
             block_tokens=pool.block_tokens,
             pools=(*(known.pools if known else ()), pool.name),
             text_ids=(32, 126) if bytewise else None,
+            passes_chats=pool.prompts == "chat" or (known is not None and known.passes_chats),
         )
     return models
 
@@ -189,6 +191,15 @@ def worker_setting(
         effect=pool.effect,
         effect_params=pool.effect_params,
         step_log=pool.step_log and pool.step_log.replace("{name}", name),
+        url=pool.urls[i] if pool.urls else "",
+        api_key_file=pool.api_key_file,
+        served_as=pool.served_as,
+        tokenizer=pool.tokenizer,
+        prompts=pool.prompts,
+        kv_events=pool.kv_events[i] if pool.kv_events else None,
+        kv_replay=pool.kv_replay[i] if pool.kv_replay else None,
+        first_token_timeout_s=pool.first_token_timeout_s,
+        next_token_timeout_s=pool.next_token_timeout_s,
     )
 
 

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from fairlead.model import ConfigError
+from fairlead.worker.opaque.worker import OpaqueWorker
 from fairlead.worker.parent import follow_parent
 from fairlead.worker.settings import ENGINES, WorkerSettings
 from fairlead.worker.worker import Worker
@@ -24,6 +27,9 @@ EXAMPLE = """\
 example, beside a `fairlead serve` that printed its address for workers and its token:
   FAIRLEAD_TOKEN=... fairlead worker --join 127.0.0.1:8001 --model fairlead-nano \\
       --engine embedded --threads 1
+and in front of a vLLM that runs already:
+  FAIRLEAD_TOKEN=... fairlead worker --join 127.0.0.1:8001 --model ./my-model \\
+      --engine openai --url http://127.0.0.1:9000 --served-as my-model
 
 The first Ctrl-C (or SIGTERM) finishes what is inside and leaves; a second one leaves at once.
 Exit status: 0 drained, 1 stopped or sent away by the gateway, 2 could not run.
@@ -53,9 +59,24 @@ HELP = {
     "max_context": "tokens of prompt and output together; the default is the model's own limit",
     "speed": "an emulated engine runs so many times faster than its profile",
     "effect": "how an emulated engine runs its steps: none, nanoflow or semi-pd",
+    "url": "of an OpenAI-compatible server (openai)",
+    "api_key_file": "a file with the key that the server wants (openai)",
+    "served_as": "the model's name at the server, where it is another one (openai)",
+    "tokenizer": "folder or hub name of the model's tokenizer, where --model is neither (openai)",
+    "prompts": "what prompts are sent as: auto, tokens, text or chat (openai)",
+    "kv_events": "where the server publishes events of its cache (openai)",
+    "kv_replay": "where it repeats them (openai)",
+    "first_token_timeout_s": "a stream without a token for so long goes elsewhere (openai)",
+    "next_token_timeout_s": "the same once it has begun (openai)",
     "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
-METAVARS = {"join": "HOST:PORT", "hardware": "PROFILE"}
+METAVARS = {
+    "join": "HOST:PORT",
+    "hardware": "PROFILE",
+    "api_key_file": "FILE",
+    "kv_events": "tcp://HOST:PORT",
+    "kv_replay": "tcp://HOST:PORT",
+}
 TYPES = {
     "seed": int,
     "threads": int,
@@ -66,6 +87,8 @@ TYPES = {
     "max_waiting": int,
     "max_context": int,
     "speed": float,
+    "first_token_timeout_s": float,
+    "next_token_timeout_s": float,
 }
 
 
@@ -114,10 +137,12 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     from fairlead.worker.start import build_worker
 
-    return asyncio.run(_work(build_worker(settings, token, _tell)))
+    # A loop that is half the cost, where passing on what a server says is all there is to do.
+    run_loop = uvloop.run if settings.engine == "openai" else asyncio.run
+    return run_loop(_work(build_worker(settings, token, _tell)))
 
 
-async def _work(worker: Worker) -> int:
+async def _work(worker: Worker | OpaqueWorker) -> int:
     task = asyncio.ensure_future(worker.run())
     calls = 0
 

@@ -28,7 +28,25 @@ class PoolConfig:
     model: str = "fairlead-nano"
     """Built in; or a local folder in Hugging Face format, or a hub name."""
     engine: str = "embedded"
-    """embedded | emulated"""
+    """embedded | emulated | openai"""
+    urls: tuple[str, ...] = ()
+    """Of the servers behind an `openai` pool, one instance each."""
+    api_key_file: str | None = None
+    """Holds the key that they want."""
+    served_as: str = ""
+    """The model's name there; empty where it is the same."""
+    tokenizer: str = ""
+    """Folder or hub name of the model's tokenizer; empty where `model` is one itself."""
+    prompts: str = "auto"
+    """What prompts are sent as: tokens | text | chat; `auto` finds out which of the first two."""
+    kv_events: tuple[str, ...] = ()
+    """Where each of the servers publishes events of its cache, such as tcp://127.0.0.1:5557."""
+    kv_replay: tuple[str, ...] = ()
+    """Where each of them repeats those that were missed."""
+    first_token_timeout_s: float = 300.0
+    """A stream of an `openai` pool without a token for so long is stuck, and goes elsewhere."""
+    next_token_timeout_s: float = 60.0
+    """The same once it has begun."""
     instances: int = 1
     """Workers that `serve` starts on this machine; 0 leaves it to workers that join by
     themselves."""
@@ -61,6 +79,7 @@ class PoolConfig:
     worker's name."""
 
     def __post_init__(self) -> None:
+        self._check_servers()
         if self.instances < 0:
             raise ValueError(f"instances must be at least 0, got {self.instances}")
         if self.kv_gib is not None and self.kv_gib <= 0:
@@ -76,10 +95,28 @@ class PoolConfig:
         if problems := effect_problems(self.effect, self.effect_params, self.engine):
             raise ValueError("; ".join(problems))
 
+    def _check_servers(self) -> None:
+        """As many instances as servers, unless the workers join by themselves."""
+        n = len(self.urls)
+        if (self.engine == "openai") != bool(n) and self.instances:
+            raise ValueError(
+                "an openai pool needs urls, one for each of its servers, and no other has any; "
+                "with instances = 0 its workers join by themselves"
+            )
+        if n and self.instances not in (1, n):
+            raise ValueError(f"there is one instance for each of {n} urls; leave instances out")
+        if n:
+            object.__setattr__(self, "instances", n)
+        for name in ("kv_events", "kv_replay"):
+            if getattr(self, name) and len(getattr(self, name)) != n:
+                raise ValueError(f"{name} must name one address for each of {n} urls")
+
     @property
     def bounds(self) -> PoolBounds:
         most = self.max_instances
-        if most is None:
+        if self.urls:
+            most = self.instances  # Nobody here can start another server.
+        elif most is None:
             most = max(GROWTH * self.instances, 1)
         least = min(self.min_instances, self.instances) if self.instances else 0
         return PoolBounds(self.name, self.model, self.instances, least, most)

@@ -275,19 +275,34 @@ class Fleet:
             return []
         self._placement.leave(tracked)
         tracked.refused[event.instance] = None
+        tracked.said = event.said
+        if event.why is RefuseWhy.FAILED:
+            return self._failed(tracked, now)
         if event.why is RefuseWhy.DRAINING:
             self._roster.by_id[event.instance].drain()
-        if event.why is RefuseWhy.TOO_LONG:
-            tracked.too_long_for[event.instance] = None
-        candidates = self._placement.candidates_for(tracked)
-        others = [view for view in candidates if view.id not in tracked.refused]
-        if not others and not self._placement.who_may_begin(tracked):
-            actions = self._placement.give_up(tracked, RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS)
-        else:
-            actions = self._placement.place(tracked, DispatchWhy.REFUSED_ELSEWHERE, now, others)
+        elif event.why is not RefuseWhy.QUEUE_FULL:
+            tracked.unfit[event.instance] = event.why
+        actions = self._elsewhere(tracked, now)
         # An instance that is full has no room for others either, whatever its shadow says.
         full = event.why is RefuseWhy.QUEUE_FULL
         return actions if full else actions + self._placement.place_queued(now)
+
+    def _failed(self, tracked: Tracked, now: float) -> list[Action]:
+        """Like the death of an instance, for this request alone: it goes on elsewhere, or here
+        again, but not at once."""
+        tracked.deaths += 1
+        tracked.queued_s = now
+        if tracked.deaths > self._limits.max_deaths:
+            return self._placement.complete(tracked, Outcome.FAILED, CompleteWhy.INSTANCES_LOST)
+        return self._elsewhere(tracked, now)
+
+    def _elsewhere(self, tracked: Tracked, now: float) -> list[Action]:
+        """An instance would not have it: another gets it, or it waits, or nobody ever will."""
+        candidates = self._placement.candidates_for(tracked)
+        others = [view for view in candidates if view.id not in tracked.refused]
+        if not others and not self._placement.who_may_begin(tracked):
+            return self._placement.give_up_unfit(tracked)
+        return self._placement.place(tracked, DispatchWhy.REFUSED_ELSEWHERE, now, others)
 
     def _reported(self, event: Reported, now: float) -> list[Action]:
         report = event.report

@@ -146,7 +146,7 @@ class Moves:
             and tracked.moves < self._limits.max_moves
             and move.target != move.source
             and target.spec.model == tracked.request.model
-            and target.id not in tracked.too_long_for
+            and target.id not in tracked.unfit
         )
 
 

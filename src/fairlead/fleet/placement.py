@@ -25,6 +25,7 @@ from fairlead.model import (
     FinishReason,
     InstanceId,
     Outcome,
+    RefuseWhy,
     Reject,
     RejectWhy,
     Request,
@@ -36,6 +37,18 @@ from fairlead.policies.routing import RoutingPolicy
 
 PREDICTED_EVERY = 8
 """One request in so many tells how good predictions are."""
+
+_STILL_LOOKING = (DispatchWhy.QUEUED, DispatchWhy.REFUSED_ELSEWHERE)
+"""A request that goes to and fro between the queue and instances that refuse it waits all along."""
+
+_FOR_GOOD = (RejectWhy.TOO_LONG, RejectWhy.UNSUPPORTED)
+"""Coming back later does not help."""
+_UNFIT = {
+    RefuseWhy.TOO_LONG: (RejectWhy.TOO_LONG, CompleteWhy.NOWHERE_FITS),
+    RefuseWhy.UNSUPPORTED: (RejectWhy.UNSUPPORTED, CompleteWhy.CANNOT_GO_ON),
+    RefuseWhy.CANNOT_GO_ON: (RejectWhy.UNSUPPORTED, CompleteWhy.CANNOT_GO_ON),
+}
+"""Refusals that an instance does not take back, and how a request ends that got them everywhere."""
 
 
 class Placement:
@@ -83,8 +96,8 @@ class Placement:
         return self._not_held(request, candidates)
 
     def candidates_for(self, tracked: Tracked) -> list[Shadow]:
-        """The same for one that is here already, without those that have said that it is too long
-        for them."""
+        """The same for one that is here already, without those that have said that they can never
+        serve it."""
         candidates = [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
         # Nobody is kept waiting for the next word.
         return candidates if tracked.produced else self._not_held(tracked.request, candidates)
@@ -107,11 +120,11 @@ class Placement:
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that
         begin requests, those that else only take over."""
-        model, too_long = tracked.request.model, tracked.too_long_for
-        if not too_long:
+        model, unfit = tracked.request.model, tracked.unfit
+        if not unfit:
             return self._roster.beginners(model)
-        begin = [shadow for shadow in self._roster.beginners(model) if shadow.id not in too_long]
-        return begin or [s for s in self._roster.takers(model) if s.id not in too_long]
+        begin = [shadow for shadow in self._roster.beginners(model) if shadow.id not in unfit]
+        return begin or [s for s in self._roster.takers(model) if s.id not in unfit]
 
     # ---------------------------------------------------------------- placing
 
@@ -127,9 +140,10 @@ class Placement:
         self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
     ) -> list[Action]:
         """Sends a request to the best candidate; without one it queues."""
+        if why not in _STILL_LOOKING:
+            tracked.queued_s = now
         if not candidates:
             tracked.instance = None
-            tracked.queued_s = now
             tracked.refused.clear()
             self.queue.add(tracked)
             return []
@@ -182,13 +196,13 @@ class Placement:
             model, line = tracked.request.model, tracked.line
             assert line is not None
             # Where all that begin requests are full, who is too long for them may go elsewhere.
-            skip = model in full and not tracked.too_long_for
+            skip = model in full and not tracked.unfit
             candidates = [] if skip else self.candidates_for(tracked)
             if candidates:
                 actions += self._take_turn(tracked, candidates, now)
                 continue
             passed_over.add(line)
-            if not self.holds and not tracked.too_long_for:
+            if not self.holds and not tracked.unfit:
                 full[model] = None
         return actions
 
@@ -231,7 +245,8 @@ class Placement:
     ) -> list[Action]:
         given_up = self._handoffs.abandon(tracked)
         self._forget(tracked)
-        complete = Complete(tracked.request.id, outcome, reason, why, cached_tokens)
+        said = tracked.said if outcome is Outcome.FAILED else ""
+        complete = Complete(tracked.request.id, outcome, reason, why, cached_tokens, said)
         return [complete, *given_up]
 
     def give_up(self, tracked: Tracked, reject: RejectWhy, fail: CompleteWhy) -> list[Action]:
@@ -239,8 +254,13 @@ class Placement:
         if tracked.produced:
             return self.complete(tracked, Outcome.FAILED, fail)
         self._forget(tracked)
-        retry_after_s = None if reject is RejectWhy.TOO_LONG else self.queue_wait_s()
-        return [Reject(tracked.request.id, reject, retry_after_s)]
+        retry_after_s = None if reject in _FOR_GOOD else self.queue_wait_s()
+        return [Reject(tracked.request.id, reject, retry_after_s, tracked.said)]
+
+    def give_up_unfit(self, tracked: Tracked) -> list[Action]:
+        """Ends a request that no instance can serve, for the reason that the last of them gave."""
+        reject, fail = _UNFIT[next(reversed(tracked.unfit.values()), RefuseWhy.TOO_LONG)]
+        return self.give_up(tracked, reject, fail)
 
     def give_up_overdue(self, now: float) -> list[Action]:
         """Ends those that have queued for longer than anybody should."""

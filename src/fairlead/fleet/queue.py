@@ -55,7 +55,7 @@ class FleetQueue:
     def _line(self, tracked: Tracked) -> Line:
         request = tracked.request
         lane = self._fairness.lane(request)
-        if tracked.produced or tracked.too_long_for:
+        if tracked.produced or tracked.unfit:
             # There are instances that would take others, and not this one, or the reverse.
             return (request.model, lane, request.id)
         return (request.model, lane)

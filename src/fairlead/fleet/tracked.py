@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairlead.model import Event, HandoffWhy, InstanceId, Request, TokenRow
+from fairlead.model import Event, HandoffWhy, InstanceId, RefuseWhy, Request, TokenRow
 
 
 @dataclass(slots=True)
@@ -43,7 +43,8 @@ class Tracked:
         "rank",
         "refused",
         "request",
-        "too_long_for",
+        "said",
+        "unfit",
     )
 
     def __init__(self, request: Request, now: float) -> None:
@@ -63,8 +64,10 @@ class Tracked:
         """Instances that died under it."""
         self.refused: dict[InstanceId, None] = {}
         """Instances that refused it since it was last placed."""
-        self.too_long_for: dict[InstanceId, None] = {}
-        """Instances that can never hold it."""
+        self.unfit: dict[InstanceId, RefuseWhy] = {}
+        """Instances that can never serve it, and why."""
+        self.said = ""
+        """What the engine said that refused it last, or failed at it."""
         self.queued_s = now
         self.line: tuple[Any, ...] | None = None
         """Where it stands in the fleet's queue, and after whom."""

@@ -19,6 +19,7 @@ _REJECTIONS: dict[RejectWhy, tuple[int, str]] = {
         400,
         "prompt and max_tokens are too long for every instance; ask for less",
     ),
+    RejectWhy.UNSUPPORTED: (400, "no engine of this model can do what the request asks for"),
 }
 
 
@@ -26,6 +27,7 @@ def of_rejection(action: Reject) -> RequestError:
     """A rejection as an answer; it can be tried again where that may help."""
     status, text = _REJECTIONS[action.why]
     retry_s = action.retry_after_s
+    text = _with_reason(text, action.said)
     if status in (429, 503):
         text += (
             f"; try again in {_whole(retry_s)} s" if retry_s is not None else "; try again later"
@@ -44,17 +46,24 @@ _BAD_ENDS: dict[CompleteWhy, str] = {
     " happens again, the request itself may be the cause",
     CompleteWhy.NO_INSTANCE_LEFT: "the instance died and there was no other to go on; try again",
     CompleteWhy.NOWHERE_FITS: "the instance died and no other can hold this request; ask for less",
+    CompleteWhy.CANNOT_GO_ON: "the instance died in the middle of this answer, and no other can go"
+    " on with it; ask again",
 }
 
 
 def of_end(action: Complete) -> RequestError:
     """An accepted request that ended without a full answer."""
+    text = _BAD_ENDS.get(action.why, f"the request was {action.outcome.value}: {action.why.value}")
     return RequestError(
-        _BAD_ENDS.get(action.why, f"the request was {action.outcome.value}: {action.why.value}"),
+        _with_reason(text, action.said),
         status=503,
         code=action.why.value.replace("-", "_"),
         kind=_kind(503),
     )
+
+
+def _with_reason(text: str, said: str) -> str:
+    return f"{text}; the engine said: {said}" if said else text
 
 
 def body(error: RequestError) -> bytes:

@@ -37,6 +37,8 @@ MAX_UNSENT_BYTES = 256 * 1024 * 1024
 SILENT_BEATS = 10
 """Heartbeats that may be missed. A worker that dies closes its connection and is noticed at once;
 this finds those that hang, and must spare one that waits for a core on a crowded machine."""
+MAX_SAID_CHARS = 500
+"""Of an engine's own words that a client is shown."""
 PING_EVERY = 60
 """Sweeps between two readings of our clock that are sent to the workers."""
 
@@ -282,7 +284,10 @@ class WorkerLink(asyncio.Protocol):
         self._driver.handle(Reported(report))
 
     def _rejected(self, message: wire.Rejected) -> None:
-        self._driver.handle(Refused(self._name, message.request, message.attempt, message.why))
+        said = message.said[:MAX_SAID_CHARS]
+        self._driver.handle(
+            Refused(self._name, message.request, message.attempt, message.why, said)
+        )
 
     def _moved(self, message: wire.Moved) -> None:
         event = HandedOff(self._name, message.request, message.attempt, message.done)

@@ -108,7 +108,8 @@ class Intake:
         if body.max_completion_tokens is not None:
             body.max_tokens = body.max_completion_tokens
         hints = _merge(header_hints, body.fairlead)
-        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs)
+        chat = msgspec.json.encode(messages) if model.passes_chats else b""
+        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs, chat)
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
@@ -138,6 +139,7 @@ class Intake:
         arrival_s: float,
         hints: Hints,
         logprobs: int | None,
+        chat: bytes = b"",
     ) -> Asked:
         n = body.n or 1
         if n * len(prompts) > MAX_REQUESTS_PER_CALL:
@@ -171,6 +173,7 @@ class Intake:
                 block_hashes=prompt.block_hashes,
                 cache_salt=caller.salt,
                 share_weight=caller.share_weight,
+                chat=chat,
             )
             for p, prompt in enumerate(prompts)
             for k in range(n)

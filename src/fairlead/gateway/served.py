@@ -34,5 +34,7 @@ class ServedModel:
     """The pools that serve it. The gateway is ready when each has an instance."""
     text_ids: tuple[int, int] | None = None
     """First and last of a range of token ids that are all plain text, for load generators."""
+    passes_chats: bool = False
+    """An instance of it may take chats only, so requests carry their messages along."""
     created: int = 0
     """Seconds since 1970, as the API shows it."""

@@ -33,6 +33,8 @@ class RejectWhy(Enum):
     NO_INSTANCE = "no-instance"
     """The model is not served by any pool."""
     TOO_LONG = "too-long"
+    UNSUPPORTED = "unsupported"
+    """No engine can do what it asks for."""
     DRAINING = "draining"
 
 
@@ -47,6 +49,8 @@ class CompleteWhy(Enum):
     """Its instance died, and for too long there was no other to go on."""
     NOWHERE_FITS = "nowhere-fits"
     """Its instance died, and no other can hold it."""
+    CANNOT_GO_ON = "cannot-go-on"
+    """Its instance died, and no other can go on with an answer that has begun."""
 
 
 class Outcome(Enum):
@@ -107,6 +111,8 @@ class Complete(Struct, frozen=True, gc=False):
     """Set where it finished."""
     why: CompleteWhy
     cached_tokens: int = 0
+    said: str = ""
+    """The last engine's own words, where it failed."""
 
 
 class Reject(Struct, frozen=True, gc=False):
@@ -116,6 +122,8 @@ class Reject(Struct, frozen=True, gc=False):
     why: RejectWhy
     retry_after_s: float | None
     """When the same request would probably be accepted; None where never."""
+    said: str = ""
+    """The last engine's own words, where it refused."""
 
 
 class Cancel(Struct, frozen=True, gc=False):

@@ -27,6 +27,12 @@ class RefuseWhy(Enum):
     TOO_LONG = "too-long"
     """It could never fit into this instance's context or KV memory."""
     DRAINING = "draining"
+    UNSUPPORTED = "unsupported"
+    """The engine cannot do what the request asks for."""
+    CANNOT_GO_ON = "cannot-go-on"
+    """The engine cannot go on with an answer that was begun elsewhere."""
+    FAILED = "failed"
+    """The engine took it, and failed at it: its stream broke off or stood still."""
 
 
 class TokenRow(Protocol):
@@ -87,6 +93,8 @@ class Refused(Struct, frozen=True, gc=False):
     request: RequestId
     attempt: int
     why: RefuseWhy
+    said: str = ""
+    """The engine's own words, for the client; empty where it had none."""
 
 
 class HandedOff(Struct, frozen=True, gc=False):

@@ -68,6 +68,9 @@ class Request(Struct, frozen=True, gc=False):
     """What the hashes are salted with: the tenant, unless it shares its cache."""
     share_weight: float = 1.0
     """Of its tenant: twice the weight is twice the share of a fleet that is full."""
+    chat: bytes = b""
+    """The `messages` that the prompt was made of, as JSON, where an instance of the model may take
+    chats only."""
 
 
 class FinishReason(Enum):

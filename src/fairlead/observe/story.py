@@ -37,12 +37,16 @@ REJECTED = {
     RejectWhy.WAITED_TOO_LONG: "it had waited too long for an instance",
     RejectWhy.NO_INSTANCE: "no pool serves its model",
     RejectWhy.TOO_LONG: "it fits into no instance",
+    RejectWhy.UNSUPPORTED: "no engine can do what it asks for",
     RejectWhy.DRAINING: "the fleet was draining",
 }
 REFUSED = {
     RefuseWhy.QUEUE_FULL: "its queue was full",
     RefuseWhy.TOO_LONG: "it could never fit into its context or KV memory",
     RefuseWhy.DRAINING: "it was draining",
+    RefuseWhy.UNSUPPORTED: "its engine cannot do what the request asks for",
+    RefuseWhy.CANNOT_GO_ON: "its engine cannot go on with an answer begun elsewhere",
+    RefuseWhy.FAILED: "its engine failed at it",
 }
 CANCELLED = {
     CancelWhy.CLIENT_LEFT: "its client had left",
@@ -56,6 +60,7 @@ COMPLETED = {
     CompleteWhy.INSTANCES_LOST: "it had lost one instance after the other",
     CompleteWhy.NO_INSTANCE_LEFT: "no instance was left to go on",
     CompleteWhy.NOWHERE_FITS: "its instance was lost, and no other can hold it",
+    CompleteWhy.CANNOT_GO_ON: "its instance was lost, and no other can go on with its answer",
 }
 
 

@@ -67,6 +67,10 @@ class Tokenizer:
         """Ids of `text`, with whatever the tokenizer puts around a text by itself."""
         return self._encode(text, add_special_tokens=True)
 
+    def encode_bare(self, text: str) -> list[int]:
+        """Ids of `text` and nothing around it."""
+        return self._encode(text, add_special_tokens=False)
+
     def encode_chat(
         self,
         messages: Messages,
@@ -97,6 +101,10 @@ class Tokenizer:
         """The text of `ids`, special tokens left out, broken characters as U+FFFD."""
         detokenizer = self.detokenizer()
         return detokenizer.text(ids) + detokenizer.rest()
+
+    def raw_text(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens by their names."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one, for the tokens of one sequence as they come."""

@@ -12,7 +12,8 @@ from fairlead.model import ConfigError, Role
 from fairlead.worker.link import Address
 
 ENGINES = ("embedded", "emulated", "vllm", "openai")
-SUPPORTED = ("embedded", "emulated")
+SUPPORTED = ("embedded", "emulated", "openai")
+PROMPTS = ("auto", "tokens", "text", "chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,24 @@ class WorkerSettings:
     effect_params: Mapping[str, Any] = field(default_factory=dict)
     step_log: str | None = None
     """A file for the shape and the duration of every step."""
+    url: str = ""
+    """Of the server behind an `openai` engine."""
+    api_key_file: str | None = None
+    """Holds the key that it wants."""
+    served_as: str = ""
+    """The model's name there; empty where it is the same."""
+    tokenizer: str = ""
+    """Whose tokenizer the model has; empty where the model is a folder or a hub name itself."""
+    prompts: str = "auto"
+    """What prompts are sent as: tokens, text or chat; `auto` finds out which of the first two."""
+    kv_events: str | None = None
+    """Where the server publishes events of its cache, such as tcp://127.0.0.1:5557."""
+    kv_replay: str | None = None
+    """Where it repeats those that were missed."""
+    first_token_timeout_s: float = 300.0
+    """A stream of an `openai` engine without a token for so long is stuck, and goes elsewhere."""
+    next_token_timeout_s: float = 60.0
+    """The same once it has begun."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -81,6 +100,21 @@ class WorkerSettings:
             yield f"speed must be positive and finite, got {self.speed}"
         yield from effect_problems(self.effect, self.effect_params, self.engine)
         yield from self._count_problems()
+        yield from self._server_problems()
+
+    def _server_problems(self) -> Iterator[str]:
+        if self.engine == "openai" and not self.url:
+            yield "an openai engine needs the url of its server, such as http://127.0.0.1:8000"
+        for name in ("url", "api_key_file", "served_as", "kv_events"):
+            if self.engine != "openai" and getattr(self, name):
+                yield f"{name} is for openai engines, and this one is {self.engine}"
+        if self.prompts not in PROMPTS:
+            yield f"prompts must be one of {', '.join(PROMPTS)}, got {self.prompts!r}"
+        if self.kv_replay and not self.kv_events:
+            yield "kv_replay repeats kv_events, which must be given too"
+        for name in ("first_token_timeout_s", "next_token_timeout_s"):
+            if not 0 < getattr(self, name) < float("inf"):
+                yield f"{name} must be positive and finite, got {getattr(self, name)}"
 
     def _count_problems(self) -> Iterator[str]:
         for name in (
@@ -122,6 +156,15 @@ class WorkerSettings:
             "effect": self.effect,
             "effect-params": json.dumps(dict(self.effect_params)),
             "step-log": self.step_log,
+            "url": self.url or None,
+            "api-key-file": self.api_key_file,
+            "served-as": self.served_as or None,
+            "tokenizer": self.tokenizer or None,
+            "prompts": self.prompts,
+            "kv-events": self.kv_events,
+            "kv-replay": self.kv_replay,
+            "first-token-timeout-s": self.first_token_timeout_s,
+            "next-token-timeout-s": self.next_token_timeout_s,
         }
         # One word each, so that a value that begins with a dash stays a value.
         return [f"--{name}={value}" for name, value in values.items() if value is not None]

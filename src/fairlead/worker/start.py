@@ -22,6 +22,8 @@ from fairlead.worker.emulated import Emulated
 from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
 from fairlead.worker.measure import measure
+from fairlead.worker.opaque.build import build_opaque
+from fairlead.worker.opaque.worker import OpaqueWorker
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
@@ -48,11 +50,13 @@ class _Engine:
 
 def build_worker(
     settings: WorkerSettings, token: str, tell: Callable[[str], None] = lambda line: None
-) -> Worker:
+) -> Worker | OpaqueWorker:
     """A worker ready to run. Loads the model, and measures it where the hardware is `auto`.
 
     Raises `FairleadError` for everything a user can have got wrong.
     """
+    if settings.engine == "openai":
+        return build_opaque(settings, token, tell)
     batching = build_batching(settings)
     vocabulary = Vocabulary(tokenizer_for(settings.model, settings.engine))
     engine = (

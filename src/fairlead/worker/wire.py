@@ -26,7 +26,7 @@ from fairlead.model import (
     RequestId,
 )
 
-VERSION = 3
+VERSION = 4
 """Raised with every incompatible change; both ends must agree."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A prompt of a million tokens takes 5 MB; anything near this bound is garbage."""
@@ -126,6 +126,8 @@ class Rejected(Message, frozen=True):
     request: RequestId
     attempt: int
     why: RefuseWhy
+    said: str = ""
+    """The engine's own words."""
 
 
 class Moved(Message, frozen=True):

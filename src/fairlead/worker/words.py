@@ -21,8 +21,26 @@ class Vocabulary:
         sampling = request.sampling
         return Assembler(self.tokenizer, sampling.stop, produced, min_tokens=sampling.min_tokens)
 
+    @property
+    def max_context(self) -> int | None:
+        """The model's own limit; None where its folder does not say."""
+        return self.tokenizer.max_context
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self.tokenizer.eos_token_ids
+
     def token_text(self, token_id: int) -> str:
         return self.tokenizer.token_text(token_id)
+
+    def tokens_of(self, text: str) -> list[int]:
+        """The tokens of `text`, with none that a tokenizer puts around a text by itself."""
+        return self.tokenizer.encode_bare(text)
+
+    def raw_text(self, token_ids: Sequence[int]) -> str:
+        """Their text, special tokens by their names."""
+        return self.tokenizer.raw_text(token_ids)
 
     def passage(self, seed: int, start: int, n: int) -> list[int]:
         return passage_tokens(self.tokenizer, seed, start, n)
