@@ -20,6 +20,7 @@ from fairlead.gateway.intake import Intake
 from fairlead.gateway.schemas import Hints, parse_hint_headers
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call
+from fairlead.gateway.window import PREFIX, WindowPages
 from fairlead.model import FairleadError, Objective, RequestError
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -42,7 +43,9 @@ class HttpApp:
         missing_pools: Callable[[], list[str]],
         metrics: Callable[[], bytes],
         about: Mapping[str, Any],
+        window: WindowPages | None = None,
     ) -> None:
+        """`window` is the dashboard, where there is one."""
         self.draining = False
         self._config = config
         self._driver = driver
@@ -52,6 +55,7 @@ class HttpApp:
         self._missing_pools = missing_pools
         self._metrics = metrics
         self._about = about
+        self._window = window
         self._tenants = {_digest(key): tenant for key, tenant in config.api_keys.items()}
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
@@ -101,6 +105,8 @@ class HttpApp:
             return handler
         if path.startswith(_MODELS) and method in ("GET", "HEAD"):
             return self._show_model
+        if path.startswith(PREFIX) and self._window is not None and method in ("GET", "HEAD"):
+            return self._show_window
         allowed = [m for m, p in self._routes if p == path]
         if not allowed:
             raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
@@ -185,6 +191,27 @@ class HttpApp:
     async def _show_metrics(self, exchange: Exchange) -> None:
         kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
         exchange.reply(200, [kind], self._metrics())
+
+    async def _show_window(self, exchange: Exchange) -> None:
+        assert self._window is not None
+        if self._window.is_asset(exchange.path):
+            self._window.asset(exchange)
+            return
+        self._let_watch(self._tenant(exchange))
+        await self._window.show(exchange)
+
+    def _let_watch(self, tenant: str) -> None:
+        """Raises where this tenant may not see what others ask for."""
+        chosen = self._config.dashboard_tenants
+        alone = len(set(self._tenants.values())) < 2
+        if tenant in chosen or (not chosen and alone):
+            return
+        raise RequestError(
+            "this key does not open the dashboard, which shows the requests of all tenants; "
+            "[gateway] dashboard_tenants names those whose keys do",
+            status=403,
+            code="not_allowed",
+        )
 
     async def _preflight(self, exchange: Exchange) -> None:
         headers = []

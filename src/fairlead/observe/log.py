@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fairlead.model import (
     Action,
@@ -42,7 +42,6 @@ from fairlead.model import (
     TellCache,
     Tokens,
 )
-from fairlead.observe.log_file import LogFile
 
 REPORT_EVERY_S = 10.0
 """Reports come twice a second from every instance; for a story one of twenty will do."""
@@ -67,10 +66,18 @@ class _UnderWay:
         """The attempt whose first tokens have been written down."""
 
 
+class Sink(Protocol):
+    """Where lines go: a `LogFile`, or whoever keeps some of them."""
+
+    def write(self, line: Mapping[str, Any]) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class EventLog:
     """An observer: show it every event with the actions that it brought."""
 
-    def __init__(self, file: LogFile) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
         self._under_way: dict[RequestId, _UnderWay] = {}
         self._reported_s: dict[InstanceId, float] = {}
