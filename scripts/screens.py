@@ -35,7 +35,12 @@ class BusyWorker(FakeWorker):
     """It tells of a load that it does not have."""
 
     busy = 0.5
+    quiet = False
+    """It says something just often enough not to be given up."""
     draw = Random(0)
+
+    def _heartbeat(self, every_s: float) -> None:
+        super()._heartbeat(4.0 if self.quiet else every_s)
 
     def report(self) -> Report:
         said = super().report()
@@ -97,7 +102,8 @@ async def take(gateway: Gateway, size: str, n: int, out: Path) -> None:
 
 
 async def fits(tab: Any) -> str:
-    wider = await tab.value("document.documentElement.scrollWidth - innerWidth")
+    root = "document.documentElement"
+    wider = await tab.value(f"{root}.scrollWidth - {root}.clientWidth")
     return "fits" if wider <= 0 else f"{wider} pixels too wide"
 
 
@@ -116,7 +122,7 @@ async def workers(gateway: Gateway, n: int) -> None:
         )
         worker = BusyWorker(spec, pace_s=0.03)
         worker.busy = draw.betavariate(3, 2)
-        worker.heartbeats = i != 7
+        worker.quiet = i == 7
         await worker.join(gateway.workers_address)
 
 
@@ -137,10 +143,10 @@ async def traffic(url: str, streams: int) -> None:
             async with session.post(f"{url}/v1/completions", json=body, headers=head) as answer:
                 await answer.read()
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        async with asyncio.TaskGroup() as group:
-            for i in range(streams):
-                group.create_task(client(session, "k1" if i % 3 else "k2"))
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for i in range(streams):
+            group.create_task(client(session, "k1" if i % 3 else "k2"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ PATH = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which
 PATIENCE_S = 60.0
 """Longest wait for anything on a busy machine; nothing here asserts a duration."""
 
+KEYS = {"Enter": 13, "Escape": 27, "ArrowRight": 39}
+
 
 class Page:
     """One tab. What its console complains of is kept in `errors`."""
@@ -45,6 +47,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
         await self.call("Page.navigate", url=url)
+        await self.until(f"location.href === {url!r} && document.readyState === 'complete'")
 
     async def resize(self, width: int, height: int) -> None:
         await self.call(
@@ -71,8 +74,9 @@ class Page:
 
     async def key(self, key: str, text: str = "") -> None:
         for kind in ("keyDown", "keyUp"):
-            typed = {"text": text} if text and kind == "keyDown" else {}
-            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **typed)
+            typed: dict[str, Any] = {"text": text} if text and kind == "keyDown" else {}
+            typed |= {"windowsVirtualKeyCode": KEYS[key], "key": key, "code": key}
+            await self.call("Input.dispatchKeyEvent", type=kind, **typed)
 
     async def names(self) -> list[tuple[str, str]]:
         """Role and name of everything that a screen reader can reach."""
