@@ -92,16 +92,18 @@ async def test_the_stream_begins_whole_and_goes_on_with_what_changes():
 
 
 async def test_a_newcomer_and_who_was_there_before_see_the_same():
-    async with serving(tick_s=60) as (gateway, client):
-        async with client.stream("GET", "/dashboard/events") as first:
-            old = events(first)
-            _, state = await anext(old)
-            await FakeWorker(pace_s=0).join(gateway.workers_address)
-            async with client.stream("GET", "/dashboard/events") as second:
-                _, fresh = await anext(events(second))
-                _, change = await anext(old)
-                assert apply(state, change) == fresh
-                assert "fake" in fresh["instances"]
+    async with (
+        serving(tick_s=60) as (gateway, client),
+        client.stream("GET", "/dashboard/events") as first,
+    ):
+        old = events(first)
+        _, state = await anext(old)
+        await FakeWorker(pace_s=0).join(gateway.workers_address)
+        async with client.stream("GET", "/dashboard/events") as second:
+            _, fresh = await anext(events(second))
+            _, change = await anext(old)
+            assert apply(state, change) == fresh
+            assert "fake" in fresh["instances"]
 
 
 async def test_who_leaves_is_forgotten_and_nobody_is_told_anything():
@@ -116,22 +118,26 @@ async def test_who_leaves_is_forgotten_and_nobody_is_told_anything():
 
 
 async def test_more_watchers_than_are_allowed_are_told_to_come_later():
-    async with serving(max_watchers=1) as (_, client):
-        async with client.stream("GET", "/dashboard/events") as answer:
-            await anext(events(answer))
-            refused = await client.get("/dashboard/events")
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert (await client.get("/dashboard/state")).status_code == 200
+    async with (
+        serving(max_watchers=1) as (_, client),
+        client.stream("GET", "/dashboard/events") as answer,
+    ):
+        await anext(events(answer))
+        refused = await client.get("/dashboard/events")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert (await client.get("/dashboard/state")).status_code == 200
 
 
 async def test_a_gateway_that_stops_says_goodbye():
-    async with serving() as (gateway, client):
-        async with client.stream("GET", "/dashboard/events") as answer:
-            heard = events(answer)
-            await anext(heard)
-            await gateway.stop()
-            kinds = [kind async for kind, _ in heard]
-            assert kinds[-1] == "bye"
+    async with (
+        serving() as (gateway, client),
+        client.stream("GET", "/dashboard/events") as answer,
+    ):
+        heard = events(answer)
+        await anext(heard)
+        await gateway.stop()
+        kinds = [kind async for kind, _ in heard]
+        assert kinds[-1] == "bye"
 
 
 async def test_a_story_is_told_by_the_id_of_the_answer():
