@@ -64,6 +64,7 @@ ONLY_IN = {
     "torch": "engine",
     "transformers": "engine",
     "matplotlib": "client",
+    "opentelemetry": "observe",
     "uvicorn": "gateway",
 }
 FORBIDDEN_WORDS = ("FIX" + "ME", "TO" + "DO", "XX" + "X")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,7 +21,7 @@ from fairlead.gateway.schemas import Hints, parse_hint_headers
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call
 from fairlead.gateway.window import PREFIX, WindowPages
-from fairlead.model import FairleadError, Objective, RequestError
+from fairlead.model import FairleadError, Objective, Request, RequestError
 
 Handler = Callable[[Exchange], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
@@ -47,6 +47,9 @@ class HttpApp:
     ) -> None:
         """`window` is the dashboard, where there is one."""
         self.draining = False
+        self.linked: Callable[[Sequence[Request], str, str], None] | None = None
+        """Hears of requests whose client has a trace of its own, before they arrive: with its
+        `traceparent` and `tracestate`."""
         self._config = config
         self._driver = driver
         self._intake = intake
@@ -135,11 +138,20 @@ class HttpApp:
         if call.exchange.gone:
             raise ClientGone
         self._calls.add(call)
+        self._link(call)
         try:
             call.begin()
             await call.exchange.finished()
         finally:
             self._calls.discard(call)
+
+    def _link(self, call: Call) -> None:
+        if self.linked is None:
+            return
+        parent = call.exchange.header(b"traceparent")
+        if parent is not None:
+            state = call.exchange.header(b"tracestate") or b""
+            self.linked(call.asked.requests, parent.decode("latin-1"), state.decode("latin-1"))
 
     async def _list_models(self, exchange: Exchange) -> None:
         self._tenant(exchange)
