@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from fairlead.cli.serve_settings import ServeSettings
 from fairlead.cli.voice import Voice
@@ -19,9 +22,13 @@ from fairlead.observe.otlp import open_traces
 class Observers:
     """Those that the settings ask for, shown everything that the gateway's fleet hears and does."""
 
-    def __init__(self, gateway: Gateway, settings: ServeSettings, fleet: str, say: Voice) -> None:
-        """`fleet` is its name. Raises `ConfigError`."""
+    def __init__(
+        self, gateway: Gateway, settings: ServeSettings, about: Mapping[str, Any], say: Voice
+    ) -> None:
+        """`about` is the fleet: its name, its policies. Raises `ConfigError`."""
         self._closing: list[Callable[[], None]] = []
+        self.flush: Callable[[], None] = _nothing
+        """Sees to it that the event log is on the disk."""
         observers = gateway.driver.observers
         if settings.debug_invariants:
             observers.append(Checker().observe)
@@ -30,8 +37,9 @@ class Observers:
             observers.append(journal.observe)
             self._closing.append(journal.close)
         if settings.event_log:
-            log = _event_log(settings.event_log, fleet, say)
+            log = _event_log(settings, about, say)
             observers.append(log.observe)
+            self.flush = log.flush
             self._closing.append(log.close)
         if settings.otlp:
             traces = open_traces(settings.otlp, time.time() - time.monotonic())
@@ -45,7 +53,19 @@ class Observers:
             close()
 
 
-def _event_log(path: str, fleet: str, say: Voice) -> EventLog:
-    """Its times are the gateway's clock; the first line tells what that is by the wall's."""
-    about = {"fleet": fleet, "clock_s": time.monotonic(), "wall_time_s": time.time()}
-    return EventLog(LogFile(Path(path), about, say.aloud))
+def _nothing() -> None:
+    """There is no log."""
+
+
+def _event_log(settings: ServeSettings, about: Mapping[str, Any], say: Voice) -> EventLog:
+    """Its times are the gateway's clock; the first line tells what that is by the wall's. What an
+    earlier gateway wrote stays, as long as there is room."""
+    head = {**about, "clock_s": time.monotonic(), "wall_time_s": time.time()}
+    max_bytes = int(settings.event_log_gib * 2**30)
+    file = LogFile(Path(settings.event_log), head, say.aloud, max_bytes, keep=True)
+    key = secrets.token_bytes(16)
+
+    def pseudonym(name: str) -> str:
+        return "p" + blake2b(name.encode(), key=key, digest_size=6).hexdigest()
+
+    return EventLog(file, pseudonym)

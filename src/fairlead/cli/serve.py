@@ -8,7 +8,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import uvloop
 
 from fairlead.cli import fleet_file
 from fairlead.cli.observers import Observers
+from fairlead.cli.replaying import replays
 from fairlead.cli.serve_settings import ServeSettings
 from fairlead.cli.voice import Voice, open_voice
 from fairlead.fleet.config import FleetConfig, PoolConfig
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     def read() -> FleetConfig:
         return fleet_file.read_fleet_file(args.fleet, args.set)[0]
 
-    return uvloop.run(_serve(read, args.fleet.stem, args.seed, args.quiet))
+    return uvloop.run(_serve(read, args.fleet, args.set, args.seed, args.quiet))
 
 
 def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, ServeSettings]:
@@ -181,23 +182,29 @@ def _token(settings: ServeSettings) -> str:
     return token
 
 
-async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: bool) -> int:
+async def _serve(
+    read: Callable[[], FleetConfig], path: Path, changes: Sequence[str], seed: int, quiet: bool
+) -> int:
     config = read()
     _, settings = gateway_settings(config, token="not yet")
     check_size(config, settings.max_workers)
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
     default_class = settings.default_class or config.workload.default
+    about = {"fleet": path.stem, "policy": config.policy.names()}
     gateway = Gateway(
         gateway_config,
         config.fleet(seed),
         served_models(config),
         config.objectives,
         default_class,
-        {"fleet": name, "policy": {f: getattr(config.policy, f) for f in registry.FAMILIES}},
+        about,
     )
     say = open_voice(settings.log_format, quiet)
-    observers = Observers(gateway, settings, name, say)
+    observers = Observers(gateway, settings, about, say)
+    if settings.event_log and gateway.window is not None:
+        log, flush = settings.event_log, observers.flush
+        gateway.window.replays = replays(path, changes, config, log, flush)
     await gateway.start()
     calm_garbage_collector()
     workers = LocalFleet(

@@ -22,7 +22,11 @@ class ServeSettings:
     debug_invariants: bool = False
     """Checks every event and action against `docs/invariants.md`, and dies at a violation."""
     event_log: str = ""
-    """A file that gets every event and decision, for `fairlead story`; empty writes none."""
+    """A file that gets every event and decision (lengths, times and reasons, no text), for
+    `fairlead story` and `fairlead simulate --from-log`; empty writes none."""
+    event_log_gib: float = 2.0
+    """What the log and its older parts may take; beyond it the oldest eighth goes. A gigabyte holds
+    some four million requests."""
     log_format: str = "text"
     """text: prose for people. json: a line of JSON each on stderr, with what happened to instances
     and to requests that went wrong."""
@@ -37,5 +41,7 @@ class ServeSettings:
             raise ValueError(
                 f"log_format must be one of {', '.join(FORMATS)}, got {self.log_format!r}"
             )
+        if not self.event_log_gib > 0:
+            raise ValueError(f"event_log_gib must be positive, got {self.event_log_gib:g}")
         if self.otlp:
             traces_address(self.otlp)

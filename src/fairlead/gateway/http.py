@@ -27,6 +27,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
+WINDOW_METHODS = ("GET", "HEAD", "POST")
 _log = logging.getLogger("fairlead.gateway")
 
 
@@ -108,7 +109,7 @@ class HttpApp:
             return handler
         if path.startswith(_MODELS) and method in ("GET", "HEAD"):
             return self._show_model
-        if path.startswith(PREFIX) and self._window is not None and method in ("GET", "HEAD"):
+        if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
             return self._show_window
         allowed = [m for m, p in self._routes if p == path]
         if not allowed:
@@ -206,7 +207,7 @@ class HttpApp:
 
     async def _show_window(self, exchange: Exchange) -> None:
         assert self._window is not None
-        if self._window.is_asset(exchange.path):
+        if self._window.is_asset(exchange.path) and exchange.method != "POST":
             self._window.asset(exchange)
             return
         self._let_watch(self._tenant(exchange))

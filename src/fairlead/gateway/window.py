@@ -14,12 +14,16 @@ from urllib.parse import unquote
 import msgspec
 
 from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.replays import Replays
 from fairlead.model import RequestError
 from fairlead.observe.story import RequestStory, logged_id
 from fairlead.observe.window import Window, difference
 
 PREFIX = "/dashboard"
 STORY = f"{PREFIX}/story/"
+REPLAY = f"{PREFIX}/replay"
+MOST_BODY_BYTES = 1 << 16
+BODY_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 5.0
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript"}
 SAFE = [
@@ -54,6 +58,8 @@ class WindowPages:
         most_watchers: int,
     ) -> None:
         """`about` is told with every picture: the fleet's name, its policies."""
+        self.replays: Replays | None = None
+        """Plays the event log again, where there is one."""
         self._window = window
         self._clock = clock
         self._about = about
@@ -76,9 +82,13 @@ class WindowPages:
         exchange.reply(200, [(b"content-type", kind.encode()), *SAFE], data)
 
     async def show(self, exchange: Exchange) -> None:
-        """The picture, its stream, or a story."""
+        """The picture, its stream, a story, or a replay."""
         path = exchange.path
-        if path == f"{PREFIX}/state":
+        if path == REPLAY and exchange.method == "POST" and self.replays is not None:
+            await self._replay(exchange, self.replays)
+        elif exchange.method == "POST":
+            raise RequestError(f"{path} does not take POST", status=405, code="method_not_allowed")
+        elif path == f"{PREFIX}/state":
             exchange.reply(200, _JSON, _encode(self._state()))
         elif path == f"{PREFIX}/events" and exchange.method == "GET":
             await self._watch(exchange)
@@ -125,8 +135,18 @@ class WindowPages:
         finally:
             self._watchers.pop(exchange, None)
 
+    async def _replay(self, exchange: Exchange, replays: Replays) -> None:
+        # Another site's form cannot send this type without asking first.
+        if (exchange.header(b"content-type") or b"").partition(b";")[0] != b"application/json":
+            raise RequestError("send JSON, with content-type: application/json", status=415)
+        body = await exchange.body(MOST_BODY_BYTES, BODY_TIMEOUT_S)
+        found = await replays.run(body)
+        if not exchange.gone:
+            exchange.reply(200, _JSON, _encode(found))
+
     def _state(self) -> dict[str, Any]:
-        return {"about": self._about, **self._window.state(self._clock())}
+        replay = {} if self.replays is None else {"replay": self.replays.options}
+        return {"about": {**self._about, **replay}, **self._window.state(self._clock())}
 
     def _story(self, id: str) -> dict[str, Any]:
         story = self._window.story(logged_id(id))

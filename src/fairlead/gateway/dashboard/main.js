@@ -5,6 +5,7 @@ import { setText } from "./format.js";
 import { Classes } from "./classes.js";
 import { Details } from "./details.js";
 import { Map_ } from "./map.js";
+import { Replay } from "./replay.js";
 import { Handoffs, InstanceTable, Requests, showPrediction, Tenants, Tiles } from "./lists.js";
 
 const at = (id) => document.getElementById(id);
@@ -22,6 +23,7 @@ const requests = new Requests(at("requests"), openRequest);
 const handoffs = new Handoffs(at("handoffs"));
 const tenants = new Tenants(at("tenants"), at("tenants-section"));
 const tiles = new Tiles(at("tiles"));
+const replay = new Replay(at("replay"), at("replay-section"));
 
 function show(change) {
   tiles.show(state);
@@ -32,6 +34,7 @@ function show(change) {
   handoffs.show(state);
   tenants.show(state);
   showPrediction(at("prediction"), state);
+  replay.show(state);
   const name = state.about.fleet ?? "";
   setText(at("fleet-name"), name);
   document.title = name ? `${name} – Fairlead` : "Fairlead";
