@@ -19,6 +19,7 @@ FLEET = """\
 listen = "127.0.0.1:{port}"
 log_format = "json"
 otlp = "{otlp}"
+event_log = "{log}"
 
 [[pool]]
 name = "chat"
@@ -74,7 +75,7 @@ def test_logs_are_json_traces_arrive_and_top_shows_the_fleet(
     port = free_port()
     path = tmp_path / "fleet.toml"
     otlp = f"http://127.0.0.1:{collector.server_address[1]}"
-    path.write_text(FLEET.format(port=port, otlp=otlp))
+    path.write_text(FLEET.format(port=port, otlp=otlp, log=tmp_path / "events.log"))
     fleet = LiveFleet(path, port)
     try:
         fleet.wait_for_instances(1)
@@ -84,6 +85,13 @@ def test_logs_are_json_traces_arrive_and_top_shows_the_fleet(
         shown = subprocess.run(top, capture_output=True, text=True, timeout=60, check=True)
         assert "1 instances" in shown.stdout
         assert "i0" in shown.stdout
+        asked = {"last_s": 60, "routing": "dualmap", "instances": {"chat": 2}}
+        status, found = fleet.post("/dashboard/replay", asked)
+        assert status == 200, found
+        assert found["summary"]["instances"]["n_max"] == 2
+        assert found["summary"]["policy"]["routing"] == "dualmap"
+        assert found["summary"]["as_it_was"]["requests"]["finished"] == 1
+        assert found["command"].startswith("fairlead simulate --from-log")
     finally:
         fleet.process.terminate()
         fleet.process.wait(60)
@@ -98,13 +106,14 @@ def test_logs_are_json_traces_arrive_and_top_shows_the_fleet(
     assert {span.name for span in spans} == {"request", "queued", "prefill", "decode"}
     assert not any(b"secret" in data for _, data in collector.bodies)
     assert "secret" not in fleet.log.read_text()
+    assert "secret" not in (tmp_path / "events.log").read_text()
 
 
 def test_a_collector_that_is_away_hinders_nobody(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.sdk", reason="OpenTelemetry is not installed")
     port = free_port()
     path = tmp_path / "fleet.toml"
-    path.write_text(FLEET.format(port=port, otlp=f"http://127.0.0.1:{free_port()}"))
+    path.write_text(FLEET.format(port=port, otlp=f"http://127.0.0.1:{free_port()}", log=""))
     fleet = LiveFleet(path, port)
     try:
         fleet.wait_for_instances(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,8 @@ def _instances(state: State, width: int, room: int | None) -> RenderableType:
     for title in ("batch", "queue", "requests"):
         table.add_column(title, justify="right", no_wrap=True)
     found = rows(state, "instances")
-    names = list(found) if room is None or len(found) <= room else _worth_a_look(found)[: room - 1]
+    all_fit = room is None or len(found) <= room
+    names = sorted(found, key=_natural) if all_fit else _worth_a_look(found)[: (room or 1) - 1]
     for name in names:
         row = found[name]
         health = Text(row["health"], style=COLOURS.get(row["health"], "green"))
@@ -132,6 +134,14 @@ def _worth_a_look(found: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
         return row["health"] in WELL, -row["queue"], -row["kv"]
 
     return sorted(found, key=key)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """i2 comes before i10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _PARTS.split(name)]
+
+
+_PARTS = re.compile(r"(\d+)")
 
 
 def _bar(share: float, cells: int = 8) -> Text:

@@ -14,7 +14,7 @@ from fairlead.workload.records import Ending, RequestRecord
 
 
 def log_summary(trace: LogTrace, window_s: tuple[float, float] | None = None) -> Summary:
-    """Of the requests that arrived inside the window, on the trace's clock."""
+    """Of the requests that arrived inside the window, on the trace's clock, and have ended."""
     recorder = Recorder()
     for logged in _inside(trace, window_s):
         recorder.append(_record(logged))
@@ -27,7 +27,7 @@ def _inside(trace: LogTrace, window_s: tuple[float, float] | None) -> Iterator[L
     last_s = 0.0
     for logged in logged_requests(trace.path):
         last_s = max(last_s, logged.arrival_s - trace.begun_s)
-        if begin_s <= last_s < end_s:
+        if logged.over and begin_s <= last_s < end_s:
             yield logged
 
 

@@ -2,8 +2,9 @@
 
 Requests arrive when they arrived, with their own objective and with the prefixes they shared. How
 long an answer would have been is known of those that finished; a client that left counts as wanting
-what it got. For those that were rejected, failed, or were under way at the end, a length is drawn
-from the finished ones of their class: the same for the same log.
+what it got. For those that were rejected or failed, or died with their gateway, a length is drawn
+from the finished ones of their class: the same for the same log. Those that were under way when the
+log ends are left out: nothing can be said of them yet.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fairlead.workload.trace import Trace
 PART_ROWS = 4096
 SAMPLE = 4096
 """Finished lengths that are kept of each class."""
+UNDER_WAY = "it was under way when the log ends"
 NO_LENGTH = "it did not finish, and nothing did from which to guess how long it would have been"
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "model", "client_id", "session_id")
 
@@ -145,7 +147,7 @@ class LogTrace(Trace):
             self._begun_s = logged.arrival_s
         self._last_s = max(self._last_s, logged.arrival_s)
         self._n_rows += 1
-        self.n_guessed += logged.known_length is None
+        self.n_guessed += logged.over and logged.known_length is None
         if logged.finished:
             lengths = self._lengths.setdefault(logged.asked["objective"]["name"], [])
             if len(lengths) < SAMPLE:
@@ -158,7 +160,9 @@ class LogTrace(Trace):
             # The fleet hears of requests a little after they arrive, and not always in that order.
             last_s = max(last_s, logged.arrival_s - self.begun_s)
             length = self._length(index, logged)
-            if length is None:
+            if not logged.over:
+                self.skipped[UNDER_WAY] += 1
+            elif length is None:
                 self.skipped[NO_LENGTH] += 1
             else:
                 yield index, last_s, logged, length

@@ -48,6 +48,9 @@ export function named(columns, row) {
   return Object.fromEntries(columns.map((name, place) => [name, row[place]]));
 }
 
+// i2 comes before i10.
+export const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 // A table with one row for each entry: rows are kept by key, moved and changed only where needed.
 export class Table {
   constructor(parent, columns, emptyText) {

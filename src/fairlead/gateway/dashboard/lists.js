@@ -1,6 +1,6 @@
 // Tables: requests, hand-offs, tenants, instances; and the tiles above.
 
-import { count, element, named, percent, rate, seconds, setAttribute, setText, Table } from "./format.js";
+import { count, element, inOrder, named, percent, rate, seconds, setAttribute, setText, Table } from "./format.js";
 import { points } from "./classes.js";
 
 const WRONG = new Set(["missed", "rejected", "failed", "cancelled"]);
@@ -102,7 +102,8 @@ export class InstanceTable {
 
   show(state) {
     if (this.parent.hidden) return;
-    this.table.show(Object.entries(state.instances).map(([key, row]) => ({ key, ...named(state.columns.instances, row) })));
+    const entries = Object.entries(state.instances).map(([key, row]) => ({ key, ...named(state.columns.instances, row) }));
+    this.table.show(entries.sort((a, b) => inOrder(a.key, b.key)));
   }
 }
 

@@ -1,6 +1,6 @@
 // The fleet as a map: a cell for each instance, by pool. One cell can be tabbed to; arrow keys move.
 
-import { element, named, percent, setAttribute, setText } from "./format.js";
+import { element, inOrder, named, percent, setAttribute, setText } from "./format.js";
 
 const WIDE = 24; // So many instances or fewer have room for words.
 const ROLES = { prefill: "P", decode: "D", mixed: "" };
@@ -49,6 +49,7 @@ export class Map_ {
       element("b"), element("span"), element("span"), element("span", { class: "role" }));
     this.cells.set(id, cell);
     this.poolOf(pool).append(cell);
+    this.unordered = true;
     return cell;
   }
 
@@ -77,11 +78,13 @@ export class Map_ {
     this.parent.dataset.wide = wide;
     for (const [name, { cells, head }] of this.pools) {
       const inside = [...cells.children];
+      if (this.unordered) cells.append(...inside.sort((a, b) => inOrder(a.dataset.instance, b.dataset.instance)));
       cells.parentElement.hidden = !inside.length;
       cells.classList.toggle("wide", wide === "yes");
       const sick = inside.filter((c) => !["ok", "new"].includes(c.dataset.health)).length;
       setText(head, `${name}: ${inside.length} ${inside.length === 1 ? "instance" : "instances"}${sick ? `, ${sick} not well` : ""}`);
     }
+    this.unordered = false;
     if (changed) {
       for (const cell of this.cells.values()) {
         const [name, figures, small] = cell.children;
@@ -92,7 +95,7 @@ export class Map_ {
     } else if (wide === "no") {
       for (const cell of this.cells.values()) cell.children[0].hidden = cell.children[1].hidden = true;
     }
-    if (!this.parent.querySelector('.cell[tabindex="0"]')) this.cells.values().next().value?.setAttribute("tabindex", "0");
+    if (!this.parent.querySelector('.cell[tabindex="0"]')) this.parent.querySelector(".cell")?.setAttribute("tabindex", "0");
   }
 
   settle(cell) {
