@@ -26,7 +26,7 @@ class ServeSettings:
     `fairlead story` and `fairlead simulate --from-log`; empty writes none."""
     event_log_gib: float = 2.0
     """What the log and its older parts may take; beyond it the oldest eighth goes. A gigabyte holds
-    some four million requests."""
+    about 1.5 million requests."""
     log_format: str = "text"
     """text: prose for people. json: a line of JSON each on stderr, with what happened to instances
     and to requests that went wrong."""

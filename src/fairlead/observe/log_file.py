@@ -14,7 +14,7 @@ from fairlead.model import ConfigError
 
 FORMAT = 1
 MAX_BYTES = 2 << 30
-"""Of the log and its older parts together; some eight million requests."""
+"""Of the log and its older parts together; some three million requests."""
 PARTS = 8
 """The log is in so many files at most; so much of it is lost at a time."""
 BUFFER_BYTES = 1 << 16
