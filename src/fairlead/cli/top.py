@@ -25,8 +25,8 @@ examples:
   fairlead top --url http://gateway:8000 --api-key KEY
   fairlead top --json | jq .totals
 
-Shows what the dashboard shows ({URL}/dashboard); Ctrl-C ends it. Where the output is no terminal it
-prints one table and ends.
+Shows what the dashboard shows ({URL}/dashboard); Ctrl-C ends it.
+Where the output is no terminal it prints one table and ends.
 
 exit status: 0 done; 2 no gateway there, or it does not let us watch.
 """
