@@ -39,7 +39,7 @@ def traces_address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(
-            f"gateway.otlp {url!r} is no address; write http://HOST:4318, where a collector takes OTLP "
-            "over HTTP"
+            f"gateway.otlp {url!r} is no address; write http://HOST:4318, where a collector takes "
+            "OTLP over HTTP"
         )
     return url if parts.path.strip("/") else f"{url.rstrip('/')}/v1/traces"
