@@ -65,6 +65,7 @@ ONLY_IN = {
     "torch": "engine",
     "transformers": "engine",
     "matplotlib": "client",
+    "opentelemetry": "observe",
     "uvicorn": "gateway",
     "sqlalchemy": "store",
     "alembic": "store",

@@ -20,6 +20,7 @@ COMMANDS = (
     "capacity",
     "calibrate",
     "story",
+    "top",
     "workload",
     "policies",
     "keys",

@@ -45,14 +45,19 @@ class Results:
     """The places of a run's results, made sure of before it begins."""
 
     def __init__(
-        self, args: argparse.Namespace, complaints: Console, title: str = "Replay"
+        self,
+        args: argparse.Namespace,
+        complaints: Console,
+        title: str = "Replay",
+        earlier: Sequence[Run] = (),
     ) -> None:
-        """Raises `ConfigError` where something cannot be read, written or drawn."""
+        """`earlier` are runs to show beside this one, with those of `--beside`. Raises
+        `ConfigError` where something cannot be read, written or drawn."""
         self._args = args
         self._complaints = complaints
         self._title = title
         self._files: list[OutFile] = []
-        self._earlier = [read_run(Path(path)) for path in args.beside]
+        self._earlier = [*earlier, *(read_run(Path(path)) for path in args.beside)]
         if args.html:
             require_matplotlib()
         try:

@@ -8,17 +8,19 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from fairlead.cli import fleet_file
+from fairlead.cli.observers import Observers
+from fairlead.cli.replaying import replays
+from fairlead.cli.serve_settings import ServeSettings
 from fairlead.cli.tenant_database import open_database, read_tenants
+from fairlead.cli.voice import Voice, open_voice
 from fairlead.fleet.config import FleetConfig, PoolConfig
 from fairlead.fleet.table import read_table
 from fairlead.gateway.app import Gateway, calm_garbage_collector
@@ -27,9 +29,6 @@ from fairlead.gateway.served import ServedModel
 from fairlead.gateway.tenants.door import Door
 from fairlead.latency import load_profile
 from fairlead.model import ConfigError, Resized
-from fairlead.observe.invariants import Checker
-from fairlead.observe.log import EventLog
-from fairlead.observe.log_file import LogFile
 from fairlead.policies import registry
 from fairlead.text import Tokenizer
 from fairlead.worker.local import LocalFleet
@@ -52,25 +51,6 @@ of [gateway] token_file, and let [gateway] workers_listen name an address they r
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
-    """Keys of `[gateway]` beside those of `GatewayConfig`."""
-
-    token_file: str = ""
-    """Holds the workers' secret; empty draws one that only local workers get."""
-    default_class: str = ""
-    """Objective class of requests that name none; empty takes `workload.default`, or the file's
-    first."""
-    drain_s: float = 60.0
-    """Longest time that a drain waits for what is under way."""
-    debug_invariants: bool = False
-    """Checks every event and action against `docs/invariants.md`, and dies at a violation."""
-    event_log: str = ""
-    """A file that gets every event and decision, for `fairlead story`; empty writes none."""
-    max_workers: int = 64
-    """Workers of all pools that this machine runs at once, whoever wants more."""
-
-
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "serve",
@@ -88,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     def read() -> FleetConfig:
         return fleet_file.read_fleet_file(args.fleet, args.set)[0]
 
-    return uvloop.run(_serve(read, args.fleet.stem, args.seed, args.quiet))
+    return uvloop.run(_serve(read, args.fleet, args.set, args.seed, args.quiet))
 
 
 def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, ServeSettings]:
@@ -232,28 +212,30 @@ def open_door(config: FleetConfig) -> Door | None:
     return TenantService(open_database(settings), settings)
 
 
-async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: bool) -> int:
+async def _serve(
+    read: Callable[[], FleetConfig], path: Path, changes: Sequence[str], seed: int, quiet: bool
+) -> int:
     config = read()
     _, settings = gateway_settings(config, token="not yet")
     check_size(config, settings.max_workers)
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
     default_class = settings.default_class or config.workload.default
+    about = {"fleet": path.stem, "policy": config.policy.names()}
     gateway = Gateway(
         gateway_config,
         config.fleet(seed),
         served_models(config),
         config.objectives,
         default_class,
-        {"fleet": name, "policy": {f: getattr(config.policy, f) for f in registry.FAMILIES}},
+        about,
         open_door(config),
     )
-    if settings.debug_invariants:
-        gateway.driver.observers.append(Checker().observe)
-    say = _Voice(quiet)
-    log = _event_log(settings.event_log, name, say)
-    if log is not None:
-        gateway.driver.observers.append(log.observe)
+    say = open_voice(settings.log_format, quiet)
+    observers = Observers(gateway, settings, about, say)
+    if settings.event_log and gateway.window is not None:
+        log, flush = settings.event_log, observers.flush
+        gateway.window.replays = replays(path, changes, config, log, flush)
     await gateway.start()
     calm_garbage_collector()
     workers = LocalFleet(
@@ -279,8 +261,7 @@ async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: b
     finally:
         await gateway.stop()
         await workers.stop(grace_s=0.5 if stop.again.is_set() else 5.0)
-        if log is not None:
-            log.close()
+        await asyncio.to_thread(observers.close)
         with contextlib.suppress(ConfigError):
             await hands
     if not stop.asked and hands.done() and (error := hands.exception()):
@@ -289,16 +270,8 @@ async def _serve(read: Callable[[], FleetConfig], name: str, seed: int, quiet: b
     return 0
 
 
-def _event_log(path: str, fleet: str, say: _Voice) -> EventLog | None:
-    """Its times are the gateway's clock; the first line tells what that is by the wall's."""
-    if not path:
-        return None
-    about = {"fleet": fleet, "clock_s": time.monotonic(), "wall_time_s": time.time()}
-    return EventLog(LogFile(Path(path), about, say.aloud))
-
-
 async def _until_ready(
-    gateway: Gateway, hands: asyncio.Task[None], stop: _Stop, say: _Voice
+    gateway: Gateway, hands: asyncio.Task[None], stop: _Stop, say: Voice
 ) -> None:
     while gateway.missing_pools() and not stop.asked and not hands.done():
         await asyncio.sleep(0.05)
@@ -356,7 +329,7 @@ class _Resize:
         config: FleetConfig,
         max_workers: int,
         gateway: Gateway,
-        say: _Voice,
+        say: Voice,
     ) -> None:
         self._read = read
         self._max_workers = max_workers
@@ -384,7 +357,7 @@ class _GaveUp:
     """A worker that cannot live ends a fleet that has no other, and is only reported by one that
     has."""
 
-    def __init__(self, gateway: Gateway, say: _Voice) -> None:
+    def __init__(self, gateway: Gateway, say: Voice) -> None:
         self._gateway = gateway
         self._say = say
 
@@ -392,16 +365,3 @@ class _GaveUp:
         if not self._gateway.hub.workers:
             raise error
         self._say.aloud(f"going on without {name}: {error}")
-
-
-class _Voice:
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-
-    def aloud(self, text: str) -> None:
-        if not self._quiet:
-            print(f"fairlead: {text}", file=sys.stderr, flush=True)
-
-    def detail(self, line: str) -> None:
-        if not self._quiet:
-            print(f"  {line}", file=sys.stderr, flush=True)

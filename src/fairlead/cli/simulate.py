@@ -11,17 +11,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fairlead.cli import results, trace_arguments
+from fairlead.cli import log_window, results, trace_arguments
 from fairlead.cli.results import Results
+from fairlead.client.figures import Run
 from fairlead.client.progress import Bar
 from fairlead.model import ConfigError
 from fairlead.observe.log import EventLog
 from fairlead.observe.log_file import LogFile
+from fairlead.observe.log_summary import log_summary
+from fairlead.observe.log_trace import LogTrace
 from fairlead.planner.cell import Cell, run_cell
 from fairlead.planner.over_seeds import over_seeds
 from fairlead.planner.pool import run_all
 from fairlead.simulate.read_faults import read_faults
-from fairlead.workload.shape import ShapedTrace
+from fairlead.workload.shape import ShapedTrace, parse_window
 from fairlead.workload.summary import Summary
 
 EXAMPLES = f"""\
@@ -42,6 +45,10 @@ examples:
     fairlead simulate azure-conv-slice --fleet examples/eight-h100.toml --rate 150 --log run.log
     fairlead story run.log r17
 
+  what the last minute of a gateway's event log would have been with another policy, on less:
+    fairlead simulate --from-log events.log --last 1m --fleet fleet.toml \\
+        --set policy.routing=dualmap --set pool.0.instances=6
+
 {trace_arguments.TRACES}
 Ctrl-C lets nothing more arrive, and sums up what had arrived by then; a second one stops at once.
 
@@ -60,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    trace_arguments.add_trace(parser)
+    trace_arguments.add_trace(parser, or_log=True)
     fleet = parser.add_argument_group("the fleet")
     trace_arguments.add_fleet(fleet)
     fleet.add_argument(
@@ -69,7 +76,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=Path,
         help="what goes wrong meanwhile: see examples/faults.toml",
     )
-    trace_arguments.add_shape(parser.add_argument_group("what is played"))
+    played = parser.add_argument_group("what is played")
+    trace_arguments.add_shape(played)
+    log_window.add_log_window(played)
     when = parser.add_argument_group("when")
     times = when.add_mutually_exclusive_group()
     times.add_argument("--speed", metavar="X", type=float, help="time runs X times as fast")
@@ -92,9 +101,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Simulates; returns the exit status."""
     complaints = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    earlier = _from_log(args, complaints)
     cells = _cells(args)
     trace = cells[0].open()
-    found = Results(args, complaints, "Simulation")
+    found = Results(args, complaints, "Simulation", earlier)
     try:
         with Bar(complaints, trace.n_rows * len(cells), args.quiet) as bar:
             if len(cells) == 1:
@@ -103,7 +113,10 @@ def run(args: argparse.Namespace) -> int:
                 summary = _many(cells, trace_arguments.jobs(args), bar)
         if args.label:
             summary = summary.with_extra(label=args.label)
-        written = found.show(args.label or summary.facts.trace, summary)
+        if earlier:
+            summary = summary.with_extra(as_it_was=earlier[0][1])
+        label = args.label or ("simulated" if args.from_log else summary.facts.trace)
+        written = found.show(label, summary)
     except KeyboardInterrupt:
         complaints.print("interrupted; nothing was written")
         return DOES_NOT_HOLD
@@ -112,13 +125,36 @@ def run(args: argparse.Namespace) -> int:
     return DONE if written and _holds(summary) else DOES_NOT_HOLD
 
 
+def _from_log(args: argparse.Namespace, complaints: Console) -> list[Run]:
+    """What really happened, where a log is played as it was; its window becomes the shape's."""
+    if not args.from_log:
+        if args.since or args.until or args.last:
+            raise ConfigError("--since, --until and --last are for event logs (--from-log LOG).")
+        return []
+    log = LogTrace(Path(args.from_log))
+    window = log_window.log_window(log, args)
+    if window is not None:
+        if args.window:
+            raise ConfigError("--window and --since, --until, --last say the same; give one.")
+        args.window = f"{window[0]!r}:{window[1]!r}"
+    if log.n_guessed and not args.quiet:
+        complaints.print(
+            f"{log.n_guessed:,} of the log's {log.n_rows:,} requests did not finish; how long they "
+            "would have been is drawn from those of their class that did"
+        )
+    if args.limit or args.rate or args.speed or args.arrivals or args.scale != 1:
+        return []
+    shown = parse_window(args.window) if args.window else None
+    return [("as it was", log_summary(log, shown).to_json())]
+
+
 def _cells(args: argparse.Namespace) -> list[Cell]:
     """One for each seed; only the first carries curves."""
     seeds = trace_arguments.seeds(args)
     if args.log and len(seeds) > 1:
         raise ConfigError("--log tells of one run; leave --seeds out.")
     first = Cell(
-        trace_arguments.source(args.trace, args),
+        trace_arguments.source(args.from_log or args.trace, args),
         trace_arguments.shape(args, args.rate, args.speed),
         trace_arguments.simulated_fleet(args.fleet, args.set),
         args.fleet.stem,

@@ -14,7 +14,7 @@ from rich.text import Text
 from fairlead.client.table import WIDTH
 from fairlead.observe.instance_story import instance_story
 from fairlead.observe.read_log import not_in_log, read_log
-from fairlead.observe.story import Moment, Storyteller
+from fairlead.observe.story import Moment, Storyteller, logged_id
 
 EXAMPLES = """\
 examples:
@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    args.id = _as_logged(args.id)
+    args.id = logged_id(args.id)
     if args.json:
         return _lines(args.log, args.id)
     teller = Storyteller(args.id)
@@ -61,14 +61,6 @@ def run(args: argparse.Namespace) -> int:
         raise not_in_log(args.log, args.id, teller.ids)
     _print(instance.title, instance.begin_s, instance.moments, f"in all: {instance.verdict}")
     return 0
-
-
-def _as_logged(id: str) -> str:
-    """What the log calls the first choice of an answer that an API gave this id."""
-    for prefix in ("chatcmpl-", "cmpl-"):
-        if id.startswith(prefix):
-            return f"{id.removeprefix(prefix)}.0"
-    return id
 
 
 def _lines(log: Path, id: str) -> int:

@@ -18,12 +18,24 @@ from fairlead.workload.trace import SHIPPED
 
 TRACES = f"""\
 TRACE is a Parquet, CSV or JSONL file, or a name: {", ".join(SHIPPED)}. The layouts of the Azure,
-BurstGPT and Mooncake traces are known; for others name the columns with --columns."""
+BurstGPT and Mooncake traces are known; for others name the columns with --columns. An event log
+([gateway] event_log, or --log) is a trace, too."""
 """For the end of a command's help."""
 
 
-def add_trace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trace", metavar="TRACE", help="a trace file, or the name of a shipped one")
+def add_trace(parser: argparse.ArgumentParser, or_log: bool = False) -> None:
+    """With `or_log` there may be a log in its place, and there is one of the two."""
+    told = "a trace file, or the name of a shipped one"
+    if not or_log:
+        parser.add_argument("trace", metavar="TRACE", help=told)
+        return
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("trace", metavar="TRACE", nargs="?", help=told)
+    group.add_argument(
+        "--from-log",
+        metavar="LOG",
+        help="in place of TRACE: what a gateway's event log saw, beside what came of it there",
+    )
 
 
 def add_shape(group: argparse._ArgumentGroup) -> None:

@@ -11,10 +11,11 @@ from rich.console import Console
 from fairlead.cli.description_table import WIDTH, description_table
 from fairlead.client.progress import Bar
 from fairlead.model import ConfigError
+from fairlead.planner.source import TraceSource
 from fairlead.workload.describe import describe
 from fairlead.workload.layouts import parse_columns
 from fairlead.workload.shape import Shape, parse_window, selected
-from fairlead.workload.trace import SHIPPED, Trace, open_trace
+from fairlead.workload.trace import SHIPPED, Trace
 
 EXAMPLES = f"""\
 examples:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the description; returns the exit status."""
     columns = parse_columns(args.columns) if args.columns else None
     shape = Shape(parse_window(args.window) if args.window else None, args.limit)
-    trace = open_trace(args.trace, columns, args.sort)
+    trace = TraceSource(args.trace, columns, args.sort).open()
     found = _found(trace, shape)
     if args.json:
         print(json.dumps(found, indent=1))

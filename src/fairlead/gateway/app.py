@@ -22,8 +22,10 @@ from fairlead.gateway.hub import Hub
 from fairlead.gateway.intake import Intake
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.tenants.door import Door, OpenDoor
+from fairlead.gateway.window import WindowPages
 from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
 from fairlead.observe.metrics import Metrics
+from fairlead.observe.window import Window
 
 
 class Gateway:
@@ -53,6 +55,7 @@ class Gateway:
         self.driver = Driver(fleet)
         self.metrics = Metrics(fleet.requests)
         self.driver.observers.append(self.metrics.observe)
+        self.window = self._window(fleet, about or {}) if config.dashboard else None
         self.hub = Hub(config, self.driver, models)
         self._door = door or OpenDoor(config.api_keys)
         self._pools = {pool: None for model in models.values() for pool in model.pools}
@@ -68,12 +71,18 @@ class Gateway:
             self.metrics.exposition,
             {"default_objective": default_class, **(about or {})},
             self._door,
+            self.window,
         )
         """The ASGI application, for tests without a port."""
         self._addresses: dict[str, str] = {}
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
+
+    def _window(self, fleet: Core, about: Mapping[str, Any]) -> WindowPages:
+        window = Window(self.metrics, fleet)
+        self.driver.observers.append(window.observe)
+        return WindowPages(window, self.driver.clock, about, self.config.max_watchers)
 
     @property
     def address(self) -> str:
@@ -128,6 +137,8 @@ class Gateway:
             self._tick_timer.cancel()
         for call in list(self.app.calls):
             call.fail(_STOPPED)
+        if self.window is not None:
+            self.window.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -138,6 +149,8 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._tick_timer = loop.call_later(self.config.tick_s, self._tick)
         self.driver.handle(Tick())
+        if self.window is not None:
+            self.window.publish()
 
     def _uvicorn_config(self) -> uvicorn.Config:
         limit = self.config.max_stream_buffer_bytes

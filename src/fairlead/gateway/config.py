@@ -20,6 +20,13 @@ class GatewayConfig:
     """Where workers connect."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Tenant by API key. Empty: nobody needs a key, and everybody is the tenant "" ."""
+    dashboard: bool = True
+    """Serves `/dashboard`, and what `fairlead top` reads."""
+    dashboard_tenants: tuple[str, ...] = ()
+    """Tenants whose keys open the dashboard, which shows the requests of all (lengths and times, no
+    text). Empty: everybody's where there is one tenant or none, nobody's where there are more."""
+    max_watchers: int = 32
+    """Dashboards and terminals that watch at once."""
     cors_origins: tuple[str, ...] = ()
     """Web pages of these origins may call from a browser; `*` lets all in. Off by default."""
     max_body_bytes: int = 16 * 1024 * 1024
@@ -56,6 +63,7 @@ class GatewayConfig:
 
 
 _POSITIVE = (
+    "max_watchers",
     "max_body_bytes",
     "max_stream_buffer_bytes",
     "body_timeout_s",

@@ -25,7 +25,7 @@ from fairlead.model import (
     Stop,
     TellCache,
 )
-from fairlead.observe.prediction import Predicted
+from fairlead.observe.window.seen import SeenInstance, SeenRequest
 from fairlead.worker import wire
 
 
@@ -33,7 +33,11 @@ class Core(Protocol):
     """What is driven: `fairlead.fleet.Fleet`."""
 
     @property
-    def requests(self) -> Mapping[RequestId, Predicted]: ...
+    def requests(self) -> Mapping[RequestId, SeenRequest]: ...
+    @property
+    def instances(self) -> Mapping[InstanceId, SeenInstance]: ...
+    @property
+    def n_queued(self) -> int: ...
     def handle(self, event: Event, now: float) -> Sequence[Action]: ...
 
 

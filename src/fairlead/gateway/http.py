@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -21,13 +21,16 @@ from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.caller import Caller
 from fairlead.gateway.tenants.door import Door
-from fairlead.model import FairleadError, Objective, RequestError
+from fairlead.gateway.window import PREFIX, WindowPages
+from fairlead.model import FairleadError, Objective, Request, RequestError
+from fairlead.store.tenant import Role
 
 Handler = Callable[[Exchange], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
 MAX_USAGE_DAYS = 3660
+WINDOW_METHODS = ("GET", "HEAD", "POST")
 _log = logging.getLogger("fairlead.gateway")
 
 
@@ -45,8 +48,13 @@ class HttpApp:
         metrics: Callable[[], bytes],
         about: Mapping[str, Any],
         door: Door,
+        window: WindowPages | None = None,
     ) -> None:
+        """`window` is the dashboard, where there is one."""
         self.draining = False
+        self.linked: Callable[[Sequence[Request], str, str], None] | None = None
+        """Hears of requests whose client has a trace of its own, before they arrive: with its
+        `traceparent` and `tracestate`."""
         self._config = config
         self._driver = driver
         self._intake = intake
@@ -56,6 +64,7 @@ class HttpApp:
         self._metrics = metrics
         self._about = about
         self._door = door
+        self._window = window
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
         self._routes: dict[tuple[str, str], Handler] = {
@@ -105,6 +114,8 @@ class HttpApp:
             return handler
         if path.startswith(_MODELS) and method in ("GET", "HEAD"):
             return self._show_model
+        if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
+            return self._show_window
         allowed = [m for m, p in self._routes if p == path]
         if not allowed:
             raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
@@ -138,11 +149,20 @@ class HttpApp:
             raise ClientGone
         call = Call(asked, exchange, self._driver, self._door.open(caller, asked))
         self._calls.add(call)
+        self._link(call)
         try:
             call.begin()
             await call.exchange.finished()
         finally:
             self._calls.discard(call)
+
+    def _link(self, call: Call) -> None:
+        if self.linked is None:
+            return
+        parent = call.exchange.header(b"traceparent")
+        if parent is not None:
+            state = call.exchange.header(b"tracestate") or b""
+            self.linked(call.asked.requests, parent.decode("latin-1"), state.decode("latin-1"))
 
     async def _list_models(self, exchange: Exchange) -> None:
         caller = await self._caller(exchange)
@@ -206,6 +226,27 @@ class HttpApp:
     async def _show_metrics(self, exchange: Exchange) -> None:
         kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
         exchange.reply(200, [kind], self._metrics())
+
+    async def _show_window(self, exchange: Exchange) -> None:
+        assert self._window is not None
+        if self._window.is_asset(exchange.path) and exchange.method != "POST":
+            self._window.asset(exchange)
+            return
+        self._let_watch(await self._caller(exchange))
+        await self._window.show(exchange)
+
+    def _let_watch(self, caller: Caller) -> None:
+        """Raises where this caller may not see what others ask for."""
+        chosen = self._config.dashboard_tenants
+        alone = caller.rules is None and len(set(self._config.api_keys.values())) < 2
+        if caller.role is Role.ADMIN or caller.name in chosen or (not chosen and alone):
+            return
+        raise RequestError(
+            "this key does not open the dashboard, which shows the requests of all tenants; "
+            "[gateway] dashboard_tenants names those whose keys do",
+            status=403,
+            code="not_allowed",
+        )
 
     async def _preflight(self, exchange: Exchange) -> None:
         headers = []

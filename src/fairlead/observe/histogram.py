@@ -28,3 +28,18 @@ class Buckets:
             n += count
             found.append((bound, float(n)))
         return found
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], q: float) -> float | None:
+    """A value that the share `q` of what was counted does not exceed, as far as buckets tell:
+    between the bounds of one it is assumed to lie evenly. None where nothing was counted; what is
+    over every bound is given as the last."""
+    wanted = q * sum(counts)
+    if not wanted:
+        return None
+    low, n = 0.0, 0
+    for bound, count in zip(bounds, counts, strict=False):
+        if count and n + count >= wanted:
+            return low + (bound - low) * (wanted - n) / count
+        low, n = bound, n + count
+    return bounds[-1]

@@ -5,14 +5,16 @@ log. What comes with every step is left out (tokens on their way, ticks) or thin
 what a story needs is kept.
 
 Each line holds `t`, the driver's clock in seconds; `what`; and by its kind `request`, `instance`
-and further facts. The first line is `{"what": "log", …}`.
+and further facts. The first line is `{"what": "log", …}`. It holds lengths, times, decisions and
+numbers that say which prompts begin alike, and no text; so it can be told and played again, and
+shown to others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fairlead.model import (
     Action,
@@ -35,6 +37,7 @@ from fairlead.model import (
     Refused,
     Reject,
     Reported,
+    Request,
     RequestId,
     Scale,
     SetRole,
@@ -42,7 +45,7 @@ from fairlead.model import (
     TellCache,
     Tokens,
 )
-from fairlead.observe.log_file import LogFile
+from fairlead.observe.log_blocks import PrefixNumbers, blocks_per_piece
 
 REPORT_EVERY_S = 10.0
 """Reports come twice a second from every instance; for a story one of twenty will do."""
@@ -67,11 +70,24 @@ class _UnderWay:
         """The attempt whose first tokens have been written down."""
 
 
+class Sink(Protocol):
+    """Where lines go: a `LogFile`, or whoever keeps some of them."""
+
+    def write(self, line: Mapping[str, Any]) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class EventLog:
     """An observer: show it every event with the actions that it brought."""
 
-    def __init__(self, file: LogFile) -> None:
+    def __init__(self, file: Sink, pseudonym: Callable[[str], str] = str) -> None:
+        """`pseudonym` is what a program is called in the log, whose own name its client chose."""
         self._file = file
+        self._pseudonym = pseudonym
+        self._prefixes = PrefixNumbers()
+        self._block_tokens: dict[str, int] = {}
+        """By model, as its instances say."""
         self._under_way: dict[RequestId, _UnderWay] = {}
         self._reported_s: dict[InstanceId, float] = {}
         self._begun_s = math.inf
@@ -106,6 +122,10 @@ class EventLog:
             if write := self._on.get(type(action)):
                 write(action, now)
 
+    def flush(self) -> None:
+        """Whoever reads the log now finds all that has happened."""
+        self._file.flush()
+
     def close(self) -> None:
         self._file.close()
 
@@ -127,8 +147,22 @@ class EventLog:
             prompt_tokens=request.prompt_tokens,
             max_tokens=request.max_tokens,
             objective=objective_facts(request.objective),
-            **_given(model=request.model, tenant=request.tenant, program=request.program),
+            **_given(
+                model=request.model,
+                tenant=request.tenant,
+                program=request.program and self._pseudonym(request.program),
+                priority=request.priority,
+            ),
+            **self._blocks(request),
         )
+
+    def _blocks(self, request: Request) -> dict[str, Any]:
+        """Which prompts begin like this one, for whoever plays the log again."""
+        size = self._block_tokens.get(request.model)
+        if size is None or not request.block_hashes:
+            return {}
+        runs = self._prefixes.runs(request.block_hashes, size)
+        return _given(blocks=runs, piece_tokens=runs and size * blocks_per_piece(size))
 
     def _cancelled(self, event: Cancelled, now: float) -> None:
         self._write(now, "cancelled", request=event.request, why=event.why.value)
@@ -173,6 +207,7 @@ class EventLog:
 
     def _instance_up(self, event: InstanceUp, now: float) -> None:
         spec = event.spec
+        self._block_tokens[spec.model] = spec.block_tokens
         self._write(
             now,
             "instance-up",

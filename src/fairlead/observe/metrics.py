@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -52,8 +52,8 @@ TPOT_BOUNDS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.
 E2E_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
-class _Class:
-    """Figures of one objective class."""
+class ClassFigures:
+    """Figures of one objective class, since the beginning."""
 
     __slots__ = ("e2e", "met", "missed", "outcomes", "tpot", "ttft")
 
@@ -64,6 +64,22 @@ class _Class:
         self.ttft = Buckets(TTFT_BOUNDS_S)
         self.tpot = Buckets(TPOT_BOUNDS_S)
         self.e2e = Buckets(E2E_BOUNDS_S)
+
+
+class Totals(NamedTuple):
+    """Counts since the beginning, for whoever shows what has happened lately."""
+
+    arrived: int
+    under_way: int
+    output_tokens: int
+    prompt_tokens: int
+    cached_tokens: int
+    resumed: int
+    preemptions: int
+    deaths: int
+    handoffs_done: int
+    handoffs_failed: int
+    rejected: int
 
 
 class _UnderWay:
@@ -93,13 +109,17 @@ class Metrics(Collector):
         self._under_way: dict[RequestId, _UnderWay] = {}
         self._specs: dict[InstanceId, InstanceSpec] = {}
         self._reports: dict[InstanceId, Report] = {}
-        self._classes: defaultdict[str, _Class] = defaultdict(_Class)
+        self._classes: defaultdict[str, ClassFigures] = defaultdict(ClassFigures)
         self._dispatches: defaultdict[str, int] = defaultdict(int)
         self._rejections: defaultdict[str, int] = defaultdict(int)
         self._handoffs: dict[str, int] = {"done": 0, "failed": 0}
         self._resumed = self._preemptions = self._deaths = 0
         self._output_tokens = self._prompt_tokens = self._cached_tokens = 0
+        self._arrivals = 0
         self._draining = False
+        self.ended: list[Callable[[Request, bool, int], None]] = []
+        """Called with every request that ends, whether it kept its objective, and how many tokens
+        it brought."""
         self._on_event: dict[type[Any], Callable[..., None]] = {
             Arrived: self._arrived,
             Reported: self._reported,
@@ -131,9 +151,37 @@ class Metrics(Collector):
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    @property
+    def classes(self) -> Mapping[str, ClassFigures]:
+        return self._classes
+
+    @property
+    def errors(self) -> PredictionErrors:
+        return self._errors
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def totals(self) -> Totals:
+        return Totals(
+            arrived=self._arrivals,
+            under_way=len(self._under_way),
+            output_tokens=self._output_tokens,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            resumed=self._resumed,
+            preemptions=self._preemptions,
+            deaths=self._deaths,
+            handoffs_done=self._handoffs["done"],
+            handoffs_failed=self._handoffs["failed"],
+            rejected=sum(self._rejections.values()),
+        )
+
     # ---------------------------------------------------------------- events
 
     def _arrived(self, event: Arrived) -> None:
+        self._arrivals += 1
         self._under_way.setdefault(event.request.id, _UnderWay(event.request))
 
     def _reported(self, event: Reported) -> None:
@@ -187,6 +235,7 @@ class Metrics(Collector):
             figures = self._classes[known.request.objective.name]
             figures.outcomes["rejected"] += 1
             figures.missed += 1
+            self._tell_of_end(known, met=False)
 
     def _completed(self, action: Complete, now: float) -> None:
         known = self._under_way.pop(action.request, None)
@@ -195,7 +244,8 @@ class Metrics(Collector):
         figures = self._classes[known.request.objective.name]
         figures.outcomes[action.outcome.value] += 1
         finished = action.outcome is Outcome.FINISHED
-        if finished and _time(known, figures, now):
+        met = finished and _time(known, figures, now)
+        if met:
             figures.met += 1
         else:
             figures.missed += 1
@@ -204,6 +254,13 @@ class Metrics(Collector):
             self._errors.add("e2e", known.predicted.predicted_e2e_s, took_s)
         self._prompt_tokens += known.request.prompt_tokens
         self._cached_tokens += action.cached_tokens
+        self._tell_of_end(known, met)
+
+    def _tell_of_end(self, known: _UnderWay, met: bool) -> None:
+        row = known.last_row
+        n_tokens = 0 if row is None else row.start + len(row.token_ids)
+        for tell in self.ended:
+            tell(known.request, met, n_tokens)
 
     # ---------------------------------------------------------------- what Prometheus reads
 
@@ -313,7 +370,7 @@ def _by_why(name: str, text: str, counts: dict[str, int]) -> CounterMetricFamily
     return family
 
 
-def _time(known: _UnderWay, figures: _Class, now: float) -> bool:
+def _time(known: _UnderWay, figures: ClassFigures, now: float) -> bool:
     """Records how long a finished request took; returns whether it kept its objective."""
     request = known.request
     e2e_s = now - request.arrival_s

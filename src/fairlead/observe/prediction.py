@@ -36,6 +36,10 @@ class PredictionErrors:
             was = "long" if predicted_s >= took_s else "short"
             self._errors[of, was].add(abs(predicted_s - took_s))
 
+    def of(self, of: str) -> tuple[Buckets, Buckets]:
+        """Errors of predictions that were too long, and of those too short."""
+        return self._errors[of, "long"], self._errors[of, "short"]
+
     def collect(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(
             "fairlead_prediction_error_seconds",

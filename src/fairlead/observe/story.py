@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,17 +182,14 @@ class Storyteller:
         if why is DispatchWhy.INSTANCE_LOST and (old := self._at.get(self.id)) in self._lost:
             because = f"{old} was lost ({self._lost[str(old)]})"
         again = f", to go on at token {line['at_token']}" if line["at_token"] else ""
-        return f"sent to {to}{again}: {because}; {self._crowd(to)}"
+        crowd = line.get("crowd") or self._crowd(to)
+        return f"sent to {to}{again}: {because}; {crowd_text(*crowd)}"
 
-    def _crowd(self, instance: str) -> str:
-        """`it then held 12 requests, the others 9 to 15`."""
+    def _crowd(self, instance: str) -> Sequence[int]:
+        """How many requests it holds; and the others, at least and at most."""
         mine = len(self._inside.get(instance, ()))
         others = [len(inside) for name, inside in self._inside.items() if name != instance]
-        held = f"it then held {mine:,} request{'s' * (mine != 1)}"
-        if not others:
-            return held
-        low, high = min(others), max(others)
-        return f"{held}, the others {low:,}" + (f" to {high:,}" if high > low else "")
+        return (mine, min(others), max(others)) if others else (mine,)
 
     def first_token(self, line: Line) -> str:
         if not line["position"]:
@@ -255,6 +252,22 @@ _SENTENCES = {
 }
 
 
+def logged_id(id: str) -> str:
+    """What the log calls the first choice of an answer that an API gave this id."""
+    for prefix in ("chatcmpl-", "cmpl-"):
+        if id.startswith(prefix):
+            return f"{id.removeprefix(prefix)}.0"
+    return id
+
+
+def crowd_text(mine: int, low: int | None = None, high: int = 0) -> str:
+    """`it then held 12 requests, the others 9 to 15`."""
+    held = f"it then held {mine:,} request{'s' * (mine != 1)}"
+    if low is None:
+        return held
+    return f"{held}, the others {low:,}" + (f" to {high:,}" if high > low else "")
+
+
 def promise_text(objective: Mapping[str, Any]) -> str:
     """`TTFT 1 s, TPOT 0.05 s`."""
     names = (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("deadline", "deadline_s"))
@@ -270,7 +283,7 @@ def verdict(asked: Line, end: Line | None) -> str:
         return "objective missed: it did not finish"
     times = end_times(asked, end)
     objective = Objective(**asked["objective"])
-    met = objective.met(times["ttft_s"] or 0.0, times["tpot_s"], times["deadline_s"] or 0.0)
+    met = kept(asked, end)
     parts = [
         _against(name, times[key], getattr(objective, key))
         for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("end to end", "deadline_s"))
@@ -280,6 +293,15 @@ def verdict(asked: Line, end: Line | None) -> str:
     return f"{head if objective.timed else 'finished, and had no time objective'}: " + ", ".join(
         parts
     )
+
+
+def kept(asked: Line, end: Line) -> bool:
+    """Whether its objective was met."""
+    if end["what"] == "reject" or end["outcome"] != "finished":
+        return False
+    times = end_times(asked, end)
+    objective = Objective(**asked["objective"])
+    return objective.met(times["ttft_s"] or 0.0, times["tpot_s"], times["deadline_s"] or 0.0)
 
 
 def end_times(asked: Line, end: Line) -> dict[str, float | None]:

@@ -127,7 +127,7 @@ class Clients:
         hashes: tuple[BlockHash, ...] = ()
         if row.hash_ids:
             hashes = block_names(row, pool.block_tokens)
-        most = self._settings.max_tokens
+        most = row.max_tokens or self._settings.max_tokens
         if most:
             room = (pool.max_context or 1 << 60) - row.prompt_tokens
             most = max(min(most, room), row.output_tokens)

@@ -48,6 +48,8 @@ class ObjectiveDraw:
         self._key = stream_key(seed, "objectives")
 
     def objective(self, row: TraceRow) -> Objective:
+        if row.objective is not None:
+            return row.objective
         left = uniform(self._key, row.index)
         for name, share in self._mix.mix.items():
             left -= share

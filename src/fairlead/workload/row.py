@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import overload
 
+from fairlead.model.objective import Objective
+
 
 # Not frozen: making a frozen one takes 3 µs instead of 0.4, and a simulation makes millions.
 @dataclass(slots=True)
@@ -38,6 +40,10 @@ class TraceRow:
     """Seconds its client stayed away before this call, from the end of its agent's call before."""
     src_e2e_s: float | None = None
     """Seconds that the call took on the system where the trace was taken."""
+    objective: Objective | None = None
+    """What it was promised; None where the trace does not say."""
+    max_tokens: int | None = None
+    """Output tokens that it allowed itself; None where the trace does not say."""
 
     @property
     def program(self) -> str | None:
