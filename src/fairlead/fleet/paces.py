@@ -32,11 +32,13 @@ class Pause:
 
     def breaks_of_waiting(self, waiting: Iterable[Tracked]) -> float:
         """Expected among those that decode when it comes and have not begun now."""
-        broken = 0.0
+        broken, last_pace_s, breaks = 0.0, None, 0.0
         for one in waiting:
             pace_s = one.request.objective.tpot_s
             if pace_s is not None:
-                broken += self._breaks(0, pace_s, self._s)
+                if pace_s != last_pace_s:  # Mostly all are promised the same.
+                    last_pace_s, breaks = pace_s, self._breaks(0, pace_s, self._s)
+                broken += breaks
         return broken
 
     def breaks_of_decoding(self, newest_first: Iterable[Tracked]) -> float:

@@ -58,6 +58,27 @@ class Params:
             raise ValueError(f"weighed must be at least 2, got {self.weighed}")
 
 
+class _Offer:
+    """What one instance would take; the better one is the lesser."""
+
+    __slots__ = ("_key", "cost_s", "late", "pause_s", "view")
+
+    def __init__(self, late: bool, cost_s: float, pause_s: float, view: InstanceView) -> None:
+        self.late = late
+        self.cost_s = cost_s
+        self.pause_s = pause_s
+        self.view = view
+        self._key = (late, self._about(), view.running + view.waiting, view.id)
+
+    def _about(self) -> int:
+        """Equal for times that predictions cannot tell apart: two instances of one kind never take
+        exactly as long, and not all should go to the one that was a little faster of late."""
+        return int(log(self.cost_s + LEAST_S) / log(ALIKE))
+
+    def __lt__(self, other: _Offer) -> bool:
+        return self._key < other._key
+
+
 @routing("prefix-load", Params)
 class PrefixLoad:
     def __init__(self, params: Params, rng: Random) -> None:
@@ -68,20 +89,38 @@ class PrefixLoad:
     ) -> list[InstanceView]:
         if len(candidates) > self._params.weighed:
             candidates = self._worth_weighing(request, candidates)
+        if not candidates:
+            return []
         late_s = self._late_s(request, now)
-        params = self._params
+        offers = sorted(self._offer(request, view, late_s) for view in candidates)
+        best = self._cheapest(offers)
+        return [best.view, *(offer.view for offer in offers if offer is not best)]
 
-        def cost(view: InstanceView) -> tuple[bool, int, int, str]:
-            late = view.predicted_ttft_s(request) > late_s
-            pause_s = view.added_s(request)
-            others_s = (
-                params.others * view.running * pause_s
-                + params.promise_s * view.broken_paces(pause_s)
-            )
-            cost_s = view.predicted_e2e_s(request) + others_s
-            return (late, _about(cost_s), view.running + view.waiting, view.id)
+    def _cheapest(self, offers: Sequence[_Offer]) -> _Offer:
+        """With the promises that each would break. They make none cheaper, so whoever is dearer
+        without them than another is with them is not asked."""
+        best, whole = offers[0], self._with_promises(offers[0])
+        for offer in offers[1:]:
+            if not offer < whole:
+                break
+            other = self._with_promises(offer)
+            if other < whole:
+                best, whole = offer, other
+        return best
 
-        return sorted(candidates, key=cost)
+    def _offer(self, request: RequestView, view: InstanceView, late_s: float) -> _Offer:
+        pause_s = view.added_s(request)
+        others_s = self._params.others * view.running * pause_s
+        return _Offer(
+            view.predicted_ttft_s(request) > late_s,
+            view.predicted_e2e_s(request) + others_s,
+            pause_s,
+            view,
+        )
+
+    def _with_promises(self, offer: _Offer) -> _Offer:
+        broken_s = self._params.promise_s * offer.view.broken_paces(offer.pause_s)
+        return _Offer(offer.late, offer.cost_s + broken_s, offer.pause_s, offer.view)
 
     def _late_s(self, request: RequestView, now: float) -> float:
         """A predicted first token after this, from now, does not keep the promise."""
@@ -103,9 +142,3 @@ class PrefixLoad:
             return 2 * view.queued_tokens + own * burdened
 
         return nsmallest(self._params.weighed, candidates, key=work)
-
-
-def _about(seconds: float) -> int:
-    """Equal for times that predictions cannot tell apart: two instances of one kind never take
-    exactly as long, and not everything should go to the one that was a little faster of late."""
-    return int(log(seconds + LEAST_S) / log(ALIKE))
