@@ -77,6 +77,10 @@ class Host:
         return sum(one.context_tokens for one in self.queue)
 
     @property
+    def promised_tokens(self) -> int:
+        return self.queued_tokens
+
+    @property
     def context_tokens(self) -> int:
         return sum(one.context_tokens for one in self.decoding)
 

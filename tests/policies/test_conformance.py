@@ -33,6 +33,7 @@ class View:
     pool: str = "p"
     role: Role = Role.MIXED
     price_per_hour: float = 0.0
+    promised_tokens: int = 0
     context_tokens: int = 0
     available_blocks: int = 100
     total_blocks: int = 100

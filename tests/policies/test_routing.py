@@ -67,7 +67,9 @@ def test_prefix_load_breaks_no_promised_pace_for_a_few_seconds() -> None:
 
 
 def test_prefix_load_weighs_the_best_of_many_in_full() -> None:
-    crowd = [view(f"i{n}", running=8, waiting=2, queued_tokens=9000, e2e_s=9.0) for n in range(40)]
+    crowd = [
+        view(f"i{n}", running=8, waiting=2, promised_tokens=9000, e2e_s=9.0) for n in range(40)
+    ]
     holder = view("holder", running=8, cached=90, e2e_s=1.0)
     idle = view("idle", e2e_s=2.0)
     ranked = build("prefix-load").rank(request(prompt_tokens=100), [*crowd, holder, idle], 0.0)

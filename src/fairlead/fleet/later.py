@@ -42,6 +42,10 @@ class Later:
         return self._shadow.queued_tokens
 
     @property
+    def promised_tokens(self) -> int:
+        return self._shadow.promised_tokens
+
+    @property
     def context_tokens(self) -> int:
         return self._shadow.context_tokens
 

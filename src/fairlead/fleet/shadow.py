@@ -70,7 +70,6 @@ class Shadow:
         "_now",
         "_pending",
         "_pending_depth",
-        "_pending_tokens",
         "_present",
         "_rate_per_s",
         "_requests",
@@ -83,6 +82,7 @@ class Shadow:
         "pool",
         "prefixes",
         "price_per_hour",
+        "promised_tokens",
         "report",
         "retiring",
         "role",
@@ -143,8 +143,8 @@ class Shadow:
         their contexts."""
         self._pending_depth = 0.0
         """The sum of those sums: what attention to what comes before costs hangs on it."""
-        self._pending_tokens = 0
-        """The sum of theirs."""
+        self.promised_tokens = 0
+        """The sum of those tokens."""
         self._decoding: dict[RequestId, None] = {}
         self._begun_s: deque[float] = deque(maxlen=512)
         """When the last first tokens came."""
@@ -288,7 +288,7 @@ class Shadow:
         self._free_tokens -= tokens
         self._count()
         if self._backlog_tokens:
-            self._backlog_tokens = min(self._backlog_tokens, float(self._pending_tokens))
+            self._backlog_tokens = min(self._backlog_tokens, float(self.promised_tokens))
         return True
 
     def release(self, request: RequestId, context_tokens: int) -> None:
@@ -346,13 +346,13 @@ class Shadow:
         """The last `tokens` of a context that ends at `end` are to be computed."""
         depth = tokens * (end - tokens / 2)
         self._pending[request] = (tokens, due_s, depth)
-        self._pending_tokens += tokens
+        self.promised_tokens += tokens
         self._pending_depth += depth
 
     def _await_no_more(self, request: RequestId) -> int:
         """The tokens that were to be computed; 0 where none were."""
         tokens, _, depth = self._pending.pop(request, NOT_PENDING)
-        self._pending_tokens -= tokens
+        self.promised_tokens -= tokens
         self._pending_depth = self._pending_depth - depth if self._pending else 0.0
         return tokens
 
@@ -404,7 +404,7 @@ class Shadow:
             if now <= due_s <= mine_s:
                 n_ahead += 1
                 ahead += tokens
-        worked_off = self._pending_tokens - self._backlog_tokens
+        worked_off = self.promised_tokens - self._backlog_tokens
         return n_ahead, max(ahead - worked_off, 0.0)
 
     def has_turn(self, request: RequestView, hold_s: float) -> bool:
@@ -457,9 +457,9 @@ class Shadow:
 
     def _usual_start(self) -> int:
         """Where in its prompt a queued chunk begins, on average."""
-        if not self._pending_tokens:
+        if not self.promised_tokens:
             return 0
-        return max(int(self._pending_depth / self._pending_tokens) - CHUNK_TOKENS // 2, 0)
+        return max(int(self._pending_depth / self.promised_tokens) - CHUNK_TOKENS // 2, 0)
 
     def _prefill_step_s(self, tokens: int, start: int) -> float:
         chunk = self._chunk
@@ -563,7 +563,7 @@ class Shadow:
         expected = {*here, *self._coming}
         assert expected == set(self.attempts), f"{self.id}: the ledger is not what is here"
         due_tokens = sum(tokens for tokens, _, _ in self._pending.values())
-        assert self._pending_tokens == due_tokens, f"{self.id}: {due_tokens} tokens are pending"
+        assert self.promised_tokens == due_tokens, f"{self.id}: {due_tokens} tokens are pending"
         assert self._backlog_tokens >= 0
         assert self._context >= 0
         self.prefixes.check_invariants(self._pending)

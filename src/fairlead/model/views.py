@@ -114,6 +114,12 @@ class InstanceView(Protocol):
         ...
 
     @property
+    def promised_tokens(self) -> int:
+        """The same without what is computed of prompts that are not done: known without a look at
+        what time has brought, so that a thousand instances can be asked."""
+        ...
+
+    @property
     def context_tokens(self) -> int: ...
     @property
     def available_blocks(self) -> int:

@@ -139,6 +139,6 @@ class PrefixLoad:
             own = prompt_tokens - view.cached_tokens(request)
             burdened = 1 + others * view.running + UNBEGUN * view.waiting
             # What is queued delays the first token, and comes between those that follow.
-            return 2 * view.queued_tokens + own * burdened
+            return 2 * view.promised_tokens + own * burdened
 
         return nsmallest(self._params.weighed, candidates, key=work)
