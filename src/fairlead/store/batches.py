@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,8 @@ from fairlead.store.batch import (
 )
 from fairlead.store.database import Database
 from fairlead.store.schema import BATCHES, FILES
+
+NOTHING_ELSE: Mapping[str, Any] = {}
 
 
 class BatchStore:
@@ -147,7 +149,13 @@ class BatchStore:
             return str(connection.execute(query).scalar_one())
 
     def enter(
-        self, id: str, owner: str, was: Sequence[str], status: str, now_s: float, **values: Any
+        self,
+        id: str,
+        owner: str,
+        was: Sequence[str],
+        status: str,
+        now_s: float,
+        values: Mapping[str, Any] = NOTHING_ELSE,
     ) -> bool:
         """It comes to a status from one of those; False where it is not in any of them, or another
         gateway's."""
@@ -156,8 +164,8 @@ class BatchStore:
             times = connection.execute(select(BATCHES.c.times).where(where)).scalar()
             if times is None:
                 return False
-            values |= {"status": status, "times": {**times, status: now_s}}
-            return connection.execute(update(BATCHES).where(where).values(**values)).rowcount > 0
+            new = {**values, "status": status, "times": {**times, status: now_s}}
+            return connection.execute(update(BATCHES).where(where).values(**new)).rowcount > 0
 
     def finish(
         self, id: str, owner: str, status: str, now_s: float, files: Sequence[StoredFile]

@@ -74,7 +74,7 @@ async def _open(desk: Desk, batch: Batch, results: Results, news: Callable[[], N
     is_late = desk.clock() >= batch.expires_s and batch.status != CANCELLING
     status = EXPIRED if is_late else CANCELLING if batch.status == CANCELLING else RUNNING
     tier, most = desk.config.service_tier, desk.max_line_bytes
-    return Run(replace(batch, status=status), input, results, done, tier, most, desk.clock, news)
+    return Run(replace(batch, status=status), input, results, done, tier, most, news)
 
 
 async def _count(desk: Desk, batch: Batch, input: Path) -> Batch | None:
@@ -101,11 +101,10 @@ async def _count(desk: Desk, batch: Batch, input: Path) -> Batch | None:
         await desk.ask(_fail, desk, batch, was, now_s, problems)
         _log.info("batches.failed batch=%s code=%s", batch.id, problems[0]["code"])
         return None
-    arguments = (batch.id, desk.owner, (VALIDATING,), RUNNING, now_s)
-    entered = await desk.ask(lambda: desk.store.enter(*arguments, total=n))
+    enter, values = desk.store.enter, {"total": n}
+    entered = await desk.ask(enter, batch.id, desk.owner, (VALIDATING,), RUNNING, now_s, values)
     if not entered:  # It was cancelled meanwhile.
-        arguments = (batch.id, desk.owner, (CANCELLING,), CANCELLING, now_s)
-        await desk.ask(lambda: desk.store.enter(*arguments, total=n))
+        await desk.ask(enter, batch.id, desk.owner, (CANCELLING,), CANCELLING, now_s, values)
     return replace(batch, total=n, status=RUNNING if entered else CANCELLING)
 
 
@@ -113,7 +112,7 @@ def _fail(
     desk: Desk, batch: Batch, was: tuple[str, ...], now_s: float, problems: list[dict[str, Any]]
 ) -> None:
     values = {"errors": problems, "owner": "", "lease_s": 0.0}
-    desk.store.enter(batch.id, desk.owner, was, FAILED, now_s, **values)
+    desk.store.enter(batch.id, desk.owner, was, FAILED, now_s, values)
 
 
 def _census(input: Path, max_lines: int, max_line_bytes: int) -> tuple[int, list[tuple[int, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -54,7 +55,6 @@ class Run:
         done: Done,
         service_tier: str,
         max_line_bytes: int,
-        clock: Callable[[], float],
         news: Callable[[], None],
     ) -> None:
         """`news` is called when a line has ended."""
@@ -70,7 +70,6 @@ class Run:
         """The tenant is over its limits, or the fleet full, until then."""
         self._service_tier = service_tier
         self._max_line_bytes = max_line_bytes
-        self._clock = clock
         self._news = news
         self._raw: deque[Raw] = deque()
         self._ready: deque[Line] = deque()
@@ -151,7 +150,7 @@ class Run:
         if answer.status in (429, 503) and not self._was_let_down(line, answer):
             self._ready.appendleft(line)
             pause_s = min(answer.retry_after_s or 1.0, LONGEST_PAUSE_S)
-            self.not_before_s = max(self.not_before_s, self._clock() + pause_s)
+            self.not_before_s = max(self.not_before_s, time.monotonic() + pause_s)
             return
         self._let_down.pop(line.n, None)
         result = lines.answered(

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class BatchService:
 
     async def start(self) -> None:
         for work in (self._keep_claiming, self._keep_feeding, self._keep_writing):
-            self._tasks.append(asyncio.create_task(work()))
+            self._tasks.append(asyncio.create_task(_forever(work)))
 
     async def stop(self) -> None:
         """What has come back is written, and others may go on with the rest."""
@@ -177,7 +177,7 @@ class BatchService:
 
     async def _feed_one(self, run: Run) -> bool:
         n = sum(len(other.in_flight) for other in self._runs.values())
-        if n >= self.config.max_in_flight or self.clock() < run.not_before_s:
+        if n >= self.config.max_in_flight or time.monotonic() < run.not_before_s:
             return False
         line = run.next()
         if line is None:
@@ -188,7 +188,7 @@ class BatchService:
         try:
             caller = self._sender.door.known(run.batch.tenant, run.batch.key_id)
         except RequestError:
-            run.not_before_s = self.clock() + CLAIM_S  # A tenant that is disabled.
+            run.not_before_s = time.monotonic() + CLAIM_S  # A tenant that is disabled.
             return False
         await run.send(self._sender, caller)
         return True
@@ -196,10 +196,10 @@ class BatchService:
     # ---------------------------------------------------------------- writing
 
     async def _keep_writing(self) -> None:
-        saved_s = self.clock()
+        saved_s = time.monotonic()
         while True:
             await asyncio.sleep(FLUSH_S)
-            due = self.clock() - saved_s >= CHECKPOINT_S
+            due = time.monotonic() - saved_s >= CHECKPOINT_S
             for run in list(self._runs.values()):
                 try:
                     await self._step(run, due)
@@ -207,7 +207,7 @@ class BatchService:
                     _log.error(
                         "batches.write_failed batch=%s error=%s", run.batch.id, _first(error)
                     )
-            saved_s = self.clock() if due else saved_s
+            saved_s = time.monotonic() if due else saved_s
 
     async def _step(self, run: Run, due: bool) -> None:
         if self.clock() >= run.batch.expires_s and run.batch.status == RUNNING:
@@ -277,6 +277,16 @@ class BatchService:
 
 _EXPIRED = ("batch_expired", "the batch's completion window ended before this line was run")
 _CANCELLED = ("batch_cancelled", "the batch was cancelled before this line was run")
+
+
+async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A bug in it is told, and it begins anew: batches must not stand still without a word."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("batches.bug")
+            await asyncio.sleep(CLAIM_S)
 
 
 def _first(error: BaseException) -> str:
