@@ -136,11 +136,11 @@ def _list(args: argparse.Namespace, client: BatchClient) -> int:
         table.add_column(name, overflow="fold")
     for name in ("done", "failed", "lines"):
         table.add_column(name, justify="right")
-    table.add_column("created", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
     for row in rows:
         counts = row["request_counts"]
         shown = [f"{counts[name]:,}" for name in ("completed", "failed", "total")]
-        table.add_row(row["id"], row["status"], *shown, _time(row["created_at"]))
+        table.add_row(row["id"], row["status"], *shown, _age(row["created_at"]))
     Console(highlight=False, markup=False).print(table)
     return 0
 
@@ -267,6 +267,14 @@ def _print_one(batch: dict[str, Any], as_json: bool) -> None:
     for name, value in rows:
         table.add_row(name, value)
     Console(highlight=False, markup=False).print(table)
+
+
+def _age(created_s: float) -> str:
+    passed_s = max(time.time() - created_s, 0.0)
+    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if passed_s >= unit_s:
+            return f"{passed_s // unit_s:.0f}{unit}"
+    return f"{passed_s:.0f}s"
 
 
 def _time(seconds: int | None) -> str:
