@@ -17,6 +17,7 @@ class Host:
     has_room: bool = True
     available_blocks: int = 1000
     total_blocks: int = 1000
+    max_sequences: int = 1000
 
     def decode_step_s(self, n_more: int) -> float:
         return 0.001 * (self.running + self.waiting + n_more)
@@ -42,10 +43,16 @@ def test_memory_is_kept_for_those_who_come() -> None:
     assert room(Host(available_blocks=0)) == 4, "an empty instance has nobody to be kept from"
 
 
+def test_seats_are_kept_for_those_who_come() -> None:
+    assert room(Host(running=20, max_sequences=32)) == 4
+    assert room(Host(running=25, waiting=1, max_sequences=32)) == 2
+    assert room(Host(running=28, max_sequences=32)) == 0
+
+
 def test_the_promised_pace_is_kept() -> None:
-    assert room(Host(running=30), pace_s=0.05) == 4
-    assert room(Host(running=38), pace_s=0.05) == 2
-    assert room(Host(running=40), pace_s=0.05) == 0
+    assert room(Host(running=20), pace_s=0.05) == 4
+    assert room(Host(running=28), pace_s=0.05) == 2
+    assert room(Host(running=30), pace_s=0.05) == 0
     assert room(Host(running=400)) == 4, "where no pace is promised there is none to keep"
 
 
