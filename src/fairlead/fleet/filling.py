@@ -1,9 +1,9 @@
 """How much batch work a fleet takes beside what its clients wait for.
 
-Rule: while nobody queues in the fleet, each instance that has seats and memory to spare is given a few lines
-      to begin, and no more as soon as one more would slow its decoding beyond what the fleet
-      promises. Who came first among those that wait at an instance is its batching policy's to
-      say: the default one takes what was promised a time first.
+Rule: while nobody queues in the fleet, each instance with seats and memory to spare is given a few
+      lines to begin, and no more as soon as one more would slow its decoding beyond a part of what
+      the fleet promises. Who goes first among those that wait at an instance is its batching
+      policy's to say: the default one takes what was promised a time first.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from random import Random
 
@@ -169,12 +170,14 @@ def test_only_one_process_writes_results(tmp_path: Path) -> None:
 def test_a_disk_without_room_changes_nothing(tmp_path: Path) -> None:
     writer = results(tmp_path)
     writer.write([result(0)], [])
-    full = Path("/dev/full").open("wb")  # noqa: SIM115
-    kept, writer._error = writer._error, full.fileno()
-    with pytest.raises(OSError, match="No space"):
-        writer.write([result(1)], [result(2)])
-    writer._error = kept
-    full.close()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * len(result(0)), usual[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            writer.write([result(1)], [result(2)] * 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (tmp_path / "error").read_bytes() == b""
     assert (tmp_path / "output").read_bytes() == result(0)
     assert writer.completed == 1
     writer.write([result(1)], [])
