@@ -67,6 +67,7 @@ ONLY_IN = {
     "matplotlib": "client",
     "opentelemetry": "observe",
     "uvicorn": "gateway",
+    "python_multipart": "gateway",
     "sqlalchemy": "store",
     "alembic": "store",
 }

@@ -148,3 +148,26 @@ def test_what_is_wrong_with_an_openai_pool_is_told(tmp_path, lines, message):
     path.write_text(f"[[pool]]\n{lines}\n")
     with pytest.raises(ConfigError, match=message):
         read_fleet_file(path, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[batches]\n", None),
+        ('[batches]\nfolder = "f"\nfoldr = "g"\n', "folder"),
+        (
+            '[batches]\nfolder = "f"\n[objectives.chat]\nttft_s = 1\n[workload]\ndefault = "chat"',
+            "batch",
+        ),
+        ('[batches]\nfolder = ""\nmax_lines = 5\n', "folder must be set"),
+        ('[batches]\nfolder = "f"\nmax_lines = 0\n', "max_lines must be positive"),
+    ],
+)
+def test_a_batches_table_is_checked(
+    text: str, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(text)
+    assert main(["check", str(path)]) == (2 if said else 0)
+    if said:
+        assert said in capsys.readouterr().err

@@ -46,7 +46,9 @@ MODEL = ServedModel(
 )
 
 
-def new_gateway(fleet: Any = None, door: Any = None, **settings: Any) -> Gateway:
+def new_gateway(
+    fleet: Any = None, door: Any = None, batches: Any = None, **settings: Any
+) -> Gateway:
     config = GatewayConfig(**{"token": TOKEN, "listen": "127.0.0.1:0"} | settings)
     if fleet is None:
         fleet = Fleet(
@@ -55,7 +57,8 @@ def new_gateway(fleet: Any = None, door: Any = None, **settings: Any) -> Gateway
             Limits(max_queued=4),
             models=[SPEC.model],
         )
-    return Gateway(config, fleet, {MODEL.name: MODEL}, OBJECTIVES, "interactive", door=door)
+    models = {MODEL.name: MODEL}
+    return Gateway(config, fleet, models, OBJECTIVES, "interactive", door=door, batches=batches)
 
 
 @pytest.fixture

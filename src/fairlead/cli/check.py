@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fairlead.cli import fleet_file
+from fairlead.cli.batch_service import read_batches
 from fairlead.cli.serve import gateway_settings
 from fairlead.cli.tenant_database import read_tenants
 from fairlead.fleet.config import FleetConfig
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     gateway_settings(config, token="checked elsewhere")
     if config.tenants:
         read_tenants(config.tenants)
+    if config.batches:
+        read_batches(config)
     flags = {change.partition("=")[0] for change in args.set}
     lines = list(effective(config, tables, flags))
     if args.json:
@@ -86,3 +89,6 @@ def effective(config: FleetConfig, tables: dict[str, Any], flags: set[str]) -> I
     if config.tenants:
         settings = replace(read_tenants(config.tenants), database="not shown")
         yield from lines("tenants", settings, tables["tenants"])
+    if config.batches:
+        own = replace(read_batches(config), database="not shown")
+        yield from lines("batches", own, tables["batches"])

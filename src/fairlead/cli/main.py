@@ -24,6 +24,7 @@ COMMANDS = (
     "workload",
     "policies",
     "keys",
+    "batches",
     "check",
 )
 """Each is a module of this folder with `add_parser(subparsers)` and `run(args) -> int`."""

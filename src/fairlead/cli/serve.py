@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from fairlead.cli import fleet_file
+from fairlead.cli.batch_service import open_batches
 from fairlead.cli.observers import Observers
 from fairlead.cli.replaying import replays
 from fairlead.cli.serve_settings import ServeSettings
@@ -230,6 +231,7 @@ async def _serve(
         default_class,
         about,
         open_door(config),
+        open_batches(config, gateway_config),
     )
     say = open_voice(settings.log_format, quiet)
     observers = Observers(gateway, settings, about, say)

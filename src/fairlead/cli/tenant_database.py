@@ -45,13 +45,23 @@ def read_tenants(table: Mapping[str, Any]) -> TenantsConfig:
 
 def open_database(settings: TenantsConfig) -> Database:
     """Raises `ConfigError`."""
+    return open_at(database_place(settings), "tenants")
+
+
+def database_place(settings: TenantsConfig) -> str:
+    """A file, or a URL."""
+    return settings.database or _read(settings.database_file)
+
+
+def open_at(place: str, who: str) -> Database:
+    """Raises `ConfigError`; `who` needs it."""
     try:
         from fairlead.store.database import Database
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"tenants need {error.name}, which is not installed: pip install 'fairlead[tenants]'"
+            f"{who} need {error.name}, which is not installed: pip install 'fairlead[{who}]'"
         ) from error
-    return Database(settings.database or _read(settings.database_file))
+    return Database(place)
 
 
 def _read(path: str) -> str:

@@ -68,6 +68,17 @@ class Bar:
     def items(self, n: int, done: int, of: int) -> None:
         self._show(n, f"{done} of {of} done, {n:,} requests")
 
+    def lines(self, done: int, total: int, said: str) -> None:
+        """`said` goes before it; what the total is may turn out late."""
+        if total != self._total:
+            self._total = total
+            if self._progress is not None and self._task is not None:
+                self._progress.update(self._task, total=total)
+        self._show(done, f"{said}, {done:,} of {total:,} lines")
+
+    def moved(self, n: int, said: str) -> None:
+        self._show(n, f"{said}, {n / 2**20:,.0f} MiB")
+
     def seconds(self, spent_s: float, n_points: int) -> None:
         self._show(spent_s, f"{n_points:,} points")
 

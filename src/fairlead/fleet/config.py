@@ -171,6 +171,8 @@ class FleetConfig:
     """The `[gateway]` table, which only `serve` reads."""
     tenants: Mapping[str, Any] = field(default_factory=dict)
     """The `[tenants]` table, likewise."""
+    batches: Mapping[str, Any] = field(default_factory=dict)
+    """The `[batches]` table, likewise."""
     simulation: Mapping[str, Any] = field(default_factory=dict)
     """The `[simulation]` table, which only `simulate` and its kin read."""
 
@@ -194,7 +196,17 @@ class FleetConfig:
         )
 
 
-TABLES = ("gateway", "tenants", "pool", "policy", "objectives", "workload", "limits", "simulation")
+TABLES = (
+    "gateway",
+    "tenants",
+    "batches",
+    "pool",
+    "policy",
+    "objectives",
+    "workload",
+    "limits",
+    "simulation",
+)
 
 
 def read_config(tables: Mapping[str, Any]) -> FleetConfig:
@@ -217,7 +229,7 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
     policy = attempt(_policy, tables.get("policy", {}), "tenants" in tables)
     limits = attempt(read_table, Limits, tables.get("limits", {}), "limits")
     workload = attempt(_workload, tables.get("objectives", {}), tables.get("workload", {}))
-    for name in ("gateway", "tenants", "simulation"):
+    for name in ("gateway", "tenants", "batches", "simulation"):
         if not isinstance(tables.get(name, {}), Mapping):
             problems.append(f"[{name}] must be a table")
     if problems:
@@ -229,6 +241,7 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
         workload,
         tables.get("gateway", {}),
         tables.get("tenants", {}),
+        tables.get("batches", {}),
         tables.get("simulation", {}),
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from fairlead.fleet.filling import Filling
 from fairlead.fleet.handoffs import Handoffs, is_expected
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
@@ -142,6 +143,12 @@ class Fleet:
     @property
     def draining(self) -> bool:
         return self._draining
+
+    def spare(self, model: str, filling: Filling) -> int:
+        """How many more requests without a time of their own it takes now, as far as it knows."""
+        if self._draining or not self._roster.serves(model):
+            return 0
+        return filling.room(self._roster.beginners(model), self.n_queued)
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What is to be done about a fact. An event that cannot be obeyed changes nothing."""

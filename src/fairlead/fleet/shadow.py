@@ -229,6 +229,11 @@ class Shadow:
         queued_s = self._backlog_tokens / self._prefill_rate_per_s()
         return step_s + queued_s / max(output_tokens, 1.0)
 
+    def decode_step_s(self, n_more: int) -> float:
+        """Seconds a decode step takes with all who are here and so many more."""
+        self._advance()
+        return self._decode_step_s(self.running + self.waiting + n_more)
+
     def predicted_e2e_s(self, request: RequestView) -> float:
         output_tokens = self._lengths.expected(request)
         ttft_s = self.predicted_ttft_s(request)

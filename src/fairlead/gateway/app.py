@@ -8,16 +8,18 @@ import errno
 import gc
 import math
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
+from fairlead.fleet.filling import Filling
+from fairlead.gateway.batches.sender import Sender
 from fairlead.gateway.config import GatewayConfig, format_address, parse_address
 from fairlead.gateway.direct import DirectProtocol
 from fairlead.gateway.driver import Core, Driver
-from fairlead.gateway.http import HttpApp
+from fairlead.gateway.http import HttpApp, Pages
 from fairlead.gateway.hub import Hub
 from fairlead.gateway.intake import Intake
 from fairlead.gateway.served import ServedModel
@@ -26,6 +28,19 @@ from fairlead.gateway.window import WindowPages
 from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
 from fairlead.observe.metrics import Metrics
 from fairlead.observe.window import Window
+
+
+class Batches(Protocol):
+    """Files and offline batches."""
+
+    @property
+    def pages(self) -> Pages: ...
+    async def start(self) -> None: ...
+    def drain(self) -> None:
+        """No line is begun any more."""
+        ...
+
+    async def stop(self) -> None: ...
 
 
 class Gateway:
@@ -43,10 +58,11 @@ class Gateway:
         default_class: str,
         about: Mapping[str, Any] | None = None,
         door: Door | None = None,
+        batches: Callable[[Sender], Batches] | None = None,
     ) -> None:
         """`about` is what `/v1/models` tells of the fleet beside its objectives: its name, its
         policies. Figures of a replay carry it. `door` knows the tenants; without one they are
-        those of the configuration."""
+        those of the configuration. `batches` makes the part that serves files and batches."""
         if default_class not in objectives:
             raise ConfigError(
                 f"the default objective class {default_class!r} is not among {sorted(objectives)}"
@@ -74,6 +90,21 @@ class Gateway:
             self.window,
         )
         """The ASGI application, for tests without a port."""
+        self._batches: Batches | None = None
+        if batches is not None:
+            paces = [o.tpot_s for o in objectives.values() if o.tpot_s is not None]
+            filling = Filling(min(paces, default=None))
+            self._batches = batches(
+                Sender(
+                    intake,
+                    self.driver,
+                    self._door,
+                    self.app.calls,
+                    models.__contains__,
+                    lambda model: fleet.spare(model, filling),
+                )
+            )
+            self.app.batches = self._batches.pages
         self._addresses: dict[str, str] = {}
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -119,10 +150,14 @@ class Gateway:
         while not self._server.started and not self._serving.done():
             await asyncio.sleep(0.001)
         self._tick()
+        if self._batches is not None:
+            await self._batches.start()
 
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing new, lets what is under way end for at most `timeout_s`, then stops."""
         self.app.draining = True
+        if self._batches is not None:
+            self._batches.drain()
         self.driver.handle(Draining())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -135,6 +170,9 @@ class Gateway:
         self.app.draining = True
         if self._tick_timer is not None:
             self._tick_timer.cancel()
+        if self._batches is not None:
+            # Lines that are under way are run again by whoever goes on with their batches.
+            await self._batches.stop()
         for call in list(self.app.calls):
             call.fail(_STOPPED)
         if self.window is not None:

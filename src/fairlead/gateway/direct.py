@@ -112,6 +112,10 @@ class DirectExchange(Exchange):
         if not self._over.done():
             self._over.set_result(None)
 
+    @property
+    def unsent_bytes(self) -> int:
+        return int(self._protocol.transport.get_write_buffer_size())
+
     def _arrived(self) -> bool:
         return not self._cycle.more_body
 
@@ -159,9 +163,12 @@ class DirectExchange(Exchange):
     def _check_backlog(self) -> None:
         protocol = self._protocol
         if protocol.transport.get_write_buffer_size() > protocol.max_unsent_bytes:
-            self._cycle.disconnected = True
-            protocol.transport.abort()
-            self.lost(CancelWhy.CLIENT_SLOW)
+            self.give_up(CancelWhy.CLIENT_SLOW)
+
+    def give_up(self, why: CancelWhy) -> None:
+        self._cycle.disconnected = True
+        self._protocol.transport.abort()
+        self.lost(why)
 
     def _complete(self) -> None:
         cycle = self._cycle

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
+from fairlead.fleet.filling import Filling
 from fairlead.model import (
     Action,
     Arrived,
@@ -39,6 +40,7 @@ class Core(Protocol):
     @property
     def n_queued(self) -> int: ...
     def handle(self, event: Event, now: float) -> Sequence[Action]: ...
+    def spare(self, model: str, filling: Filling) -> int: ...
 
 
 class Outlet(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from fairlead.model import CancelWhy, RequestError
@@ -96,6 +96,35 @@ class Exchange(ABC):
             )
         return b"".join(parts)
 
+    async def pieces(self, timeout_s: float) -> AsyncIterator[bytes]:
+        """The body as it comes, for what is too large to be held. Raises `RequestError` where
+        nothing comes for so long, and `ClientGone`."""
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    message = await self._receive()
+            except TimeoutError:
+                raise RequestError(
+                    f"nothing of the body arrived for {timeout_s:g} s; send it faster",
+                    status=408,
+                    code="request_timeout",
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                yield piece
+
+    @property
+    @abstractmethod
+    def unsent_bytes(self) -> int:
+        """Of what was written, what the client has not taken yet."""
+
+    @abstractmethod
+    def give_up(self, why: CancelWhy) -> None:
+        """The client takes nothing any more: its connection is closed."""
+
     def _arrived(self) -> bool:
         """Whether receiving now returns at once."""
         return False
@@ -138,6 +167,14 @@ class AsgiExchange(Exchange):
         self._unsent_bytes = 0
         self._news = asyncio.Event()
         self._ended = False
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._unsent_bytes
+
+    def give_up(self, why: CancelWhy) -> None:
+        self._lose(why)
+        self._news.set()
 
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
         length = (b"content-length", b"%d" % len(body))

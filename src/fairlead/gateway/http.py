@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -29,9 +29,18 @@ Handler = Callable[[Exchange], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
+_BATCHES = ("/v1/files", "/v1/batches")
 MAX_USAGE_DAYS = 3660
 WINDOW_METHODS = ("GET", "HEAD", "POST")
 _log = logging.getLogger("fairlead.gateway")
+
+
+class Pages(Protocol):
+    """What is answered below some address."""
+
+    async def show(self, exchange: Exchange, caller: Caller) -> None:
+        """Raises `RequestError`."""
+        ...
 
 
 class HttpApp:
@@ -51,6 +60,8 @@ class HttpApp:
         window: WindowPages | None = None,
     ) -> None:
         """`window` is the dashboard, where there is one."""
+        self.batches: Pages | None = None
+        """Files and batches, where there are any."""
         self.draining = False
         self.linked: Callable[[Sequence[Request], str, str], None] | None = None
         """Hears of requests whose client has a trace of its own, before they arrive: with its
@@ -116,6 +127,8 @@ class HttpApp:
             return self._show_model
         if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
             return self._show_window
+        if path.startswith(_BATCHES) and method != "OPTIONS":
+            return self._show_batches
         allowed = [m for m, p in self._routes if p == path]
         if not allowed:
             raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
@@ -227,6 +240,19 @@ class HttpApp:
         kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
         exchange.reply(200, [kind], self._metrics())
 
+    async def _show_batches(self, exchange: Exchange) -> None:
+        caller = await self._caller(exchange)
+        if self.batches is None:
+            raise RequestError(
+                "files and batches are not served here; whoever runs this service can switch them "
+                "on with a [batches] table in the fleet file",
+                status=501,
+                code="batches_off",
+                kind="server_error",
+            )
+        self._door.check(caller)
+        await self.batches.show(exchange, caller)
+
     async def _show_window(self, exchange: Exchange) -> None:
         assert self._window is not None
         if self._window.is_asset(exchange.path) and exchange.method != "POST":
@@ -252,7 +278,7 @@ class HttpApp:
         headers = []
         if self._origin(exchange) is not None:
             headers = [
-                (b"access-control-allow-methods", b"GET, POST"),
+                (b"access-control-allow-methods", b"GET, POST, DELETE"),
                 (
                     b"access-control-allow-headers",
                     exchange.header(b"access-control-request-headers")

@@ -104,3 +104,45 @@ UNDER_WAY = Table(
     Column("as_of_s", Float, nullable=False),
 )
 """Answers under way at each gateway; what is old is of one that has died."""
+
+FILES = Table(
+    "files",
+    METADATA,
+    Column("id", Text, primary_key=True),  # Also its name in the folder of files.
+    Column("tenant", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Index("ix_files_tenant", "tenant", "created_s"),
+)
+"""Files that are whole: uploaded ones, and those that batches have written."""
+
+BATCHES = Table(
+    "batches",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("input_file", Text, nullable=False),
+    Column("window", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("expires_s", Float, nullable=False),
+    Column("times", JSON, nullable=False),  # When it came to each status.
+    Column("errors", JSON, nullable=False),
+    Column("total", BigInteger, nullable=False),  # Lines; what was counted before it began.
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("output_file", Text),
+    Column("error_file", Text),
+    Column("checkpoint", JSON, nullable=False),
+    Column("owner", Text, nullable=False),  # The gateway that runs it; "" where none does.
+    Column("owner_host", Text, nullable=False),
+    Column("lease_s", Float, nullable=False),  # Until when others leave it alone.
+    Index("ix_batches_tenant", "tenant", "created_s"),
+    Index("ix_batches_status", "status"),
+)
+"""Offline batches, with how far they have come."""

@@ -34,14 +34,20 @@ class Door(Protocol):
         """Whose key that is. Raises `RequestError` (401, 403)."""
         ...
 
+    def known(self, tenant: str, key_id: str) -> Caller:
+        """Who made a batch with that key, which need not be valid any more. Raises `RequestError`
+        (403)."""
+        ...
+
     def check(self, caller: Caller) -> None:
         """Counts a call that has begun to arrive; raises `RequestError` (429) where that is one too
         many. Before its body is read: nobody over their limit costs more than this."""
         ...
 
-    def open(self, caller: Caller, asked: Asked) -> Meter | None:
+    def open(self, caller: Caller, asked: Asked, id: str = "") -> Meter | None:
         """The call is about to be served; raises `RequestError` (429, 503) where it cannot be now.
-        None: nobody wants to know what it comes to."""
+        None: nobody wants to know what it comes to. Calls of one `id` count as one; without it a
+        call is like no other."""
         ...
 
     async def usage(self, caller: Caller, tenant: str | None, days: int) -> list[dict[str, Any]]:
@@ -70,10 +76,13 @@ class OpenDoor:
             raise no_such_key()
         return caller
 
+    def known(self, tenant: str, key_id: str) -> Caller:
+        return Caller(tenant)
+
     def check(self, caller: Caller) -> None:
         pass
 
-    def open(self, caller: Caller, asked: Asked) -> Meter | None:
+    def open(self, caller: Caller, asked: Asked, id: str = "") -> Meter | None:
         return None
 
     async def usage(self, caller: Caller, tenant: str | None, days: int) -> list[dict[str, Any]]:

@@ -110,7 +110,16 @@ class TenantService:
         if not known.is_valid(self._clock()):
             was = "was revoked" if known.revoked_s is not None else "has expired"
             raise no_such_key(f"the API key {known.id} {was}; ask whoever runs this for another")
-        rules = self._accounts[known.tenant].rules
+        return self._enabled(self._accounts[known.tenant].rules, known.id, known.role)
+
+    def known(self, tenant: str, key_id: str) -> Caller:
+        key, account = self._keys.get(key_id), self._accounts.get(tenant)
+        if account is None:
+            raise no_such_key(f"there is no tenant {tenant}")
+        return self._enabled(account.rules, key_id, Role.USER if key is None else key.role)
+
+    @staticmethod
+    def _enabled(rules: Tenant, key_id: str, role: Role) -> Caller:
         if not rules.enabled:
             raise RequestError(
                 f"the tenant {rules.name} is disabled; ask whoever runs this service",
@@ -118,7 +127,7 @@ class TenantService:
                 code="tenant_disabled",
                 kind="permission_error",
             )
-        return Caller(rules.name, rules, known.id, known.role)
+        return Caller(rules.name, rules, key_id, role)
 
     async def _look_again(self) -> None:
         """Returns when the database was asked after this call was made, or does not answer."""
@@ -143,7 +152,7 @@ class TenantService:
     def check(self, caller: Caller) -> None:
         self._accounts[caller.name].enter(self._clock())
 
-    def open(self, caller: Caller, asked: Asked) -> Meter:
+    def open(self, caller: Caller, asked: Asked, id: str = "") -> Meter:
         if len(self._unwritten) >= MAX_UNWRITTEN:
             raise RequestError(
                 "usage cannot be recorded now; try again later",
@@ -154,7 +163,7 @@ class TenantService:
             )
         self._n_calls += 1
         return CallMeter(
-            f"{self._gateway}-{self._n_calls}",
+            id or f"{self._gateway}-{self._n_calls}",
             (caller.name, caller.key_id, asked.model, asked.requests[0].objective.name),
             asked,
             self._accounts[caller.name],
