@@ -25,11 +25,7 @@ PERSON = {
     "type": "object",
     "properties": {
         "name": {"enum": ["Ann", "Bob"]},
-        "ages": {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": 9},
-            "maxItems": 1,
-        },
+        "ages": {"type": "array", "items": {"enum": [7, 30]}, "maxItems": 1},
     },
     "required": ["name", "ages"],
     "additionalProperties": False,
@@ -79,12 +75,11 @@ def test_whatever_is_drawn_obeys_the_schema(nano, tokenizer, temperature):
     """The built-in model knows no JSON at all: nothing but the mask can bring this about."""
     for seed in range(2):
         tokens, reason = speak(nano, tokenizer, PERSON, temperature=temperature, seed=seed)
-        assert reason is FinishReason.STOP or len(tokens) == 120
-        if reason is FinishReason.STOP:
-            person = json.loads(tokenizer.decode(tokens))
-            assert set(person) == {"name", "ages"}
-            assert person["name"] in ("Ann", "Bob")
-            assert all(isinstance(age, int) for age in person["ages"])
+        assert reason is FinishReason.STOP
+        person = json.loads(tokenizer.decode(tokens))
+        assert set(person) == {"name", "ages"}
+        assert person["name"] in ("Ann", "Bob")
+        assert set(person["ages"]) <= {7, 30}
 
 
 def test_an_output_cut_anywhere_goes_on_as_if_nothing_had_happened(nano, tokenizer):

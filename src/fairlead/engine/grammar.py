@@ -18,8 +18,9 @@ from torch import Tensor
 from fairlead.instance.sequence import Sequence as Seq
 from fairlead.model import RequestId
 
-WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
-"""Between two tokens of JSON: enough for any indentation, too little to go on forever."""
+WHITESPACE = r"(\x20|\x0A[\x20\x09]{0,32})"
+"""Between two tokens of JSON: a blank, or a new line with its indentation. Small models that may
+write more of it do nothing else."""
 
 
 class _Followed:

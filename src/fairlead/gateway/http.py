@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from fairlead.gateway import failures
+from fairlead.gateway import failures, openapi
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
@@ -72,7 +72,7 @@ class HttpApp:
         self._window = window
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
-        self._routes: dict[tuple[str, str], Handler] = {
+        self.routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completion,
             ("POST", "/v1/messages"): self._message,
@@ -83,6 +83,7 @@ class HttpApp:
             ("GET", "/health"): self._health,
             ("GET", "/ready"): self._ready,
             ("GET", "/metrics"): self._show_metrics,
+            ("GET", "/openapi.json"): self._show_document,
         }
 
     @property
@@ -119,14 +120,14 @@ class HttpApp:
 
     def _handler(self, exchange: Exchange) -> Handler:
         method, path = exchange.method, exchange.path
-        handler = self._routes.get(("GET" if method == "HEAD" else method, path))
+        handler = self.routes.get(("GET" if method == "HEAD" else method, path))
         if handler is not None:
             return handler
         if path.startswith(_MODELS) and method in ("GET", "HEAD"):
             return self._show_model
         if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
             return self._show_window
-        allowed = [m for m, p in self._routes if p == path]
+        allowed = [m for m, p in self.routes if p == path]
         if not allowed:
             raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
         if method == "OPTIONS":
@@ -257,6 +258,9 @@ class HttpApp:
         kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
         exchange.reply(200, [kind], self._metrics())
 
+    async def _show_document(self, exchange: Exchange) -> None:
+        exchange.reply(200, [_JSON], openapi_text())
+
     async def _show_window(self, exchange: Exchange) -> None:
         assert self._window is not None
         if self._window.is_asset(exchange.path) and exchange.method != "POST":
@@ -316,6 +320,11 @@ class HttpApp:
 _BUG = RequestError(
     "this is a bug in the gateway; its log tells more", status=500, kind="server_error"
 )
+
+
+@cache
+def openapi_text() -> bytes:
+    return msgspec.json.encode(openapi.document())
 
 
 def _hints(exchange: Exchange) -> Hints | None:
