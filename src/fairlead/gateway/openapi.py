@@ -64,6 +64,8 @@ _OBJECT = {"type": "object"}
 def document() -> dict[str, Any]:
     """The whole document."""
     _, components = msgspec.json.schema_components(_BODIES, ref_template=_REF)
+    for component in components.values():
+        _drop_refused(component)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,6 +84,13 @@ def document() -> dict[str, Any]:
         },
         "security": [{"bearer": []}, {"key": []}, {}],
     }
+
+
+def _drop_refused(component: dict[str, Any]) -> None:
+    """Fields of any type are there only to be refused by name: nobody need hear of them."""
+    fields = component.get("properties", {})
+    for name in [name for name, schema in fields.items() if not set(schema) - {"default"}]:
+        del fields[name]
 
 
 def _paths() -> dict[str, Any]:
