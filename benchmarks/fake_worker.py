@@ -163,15 +163,17 @@ class FakeWorker(asyncio.Protocol):
         speech.position += 1
         speech.text += text
         reason = FinishReason.LENGTH if speech.position >= request.max_tokens else None
+        stopped_by = ""
         for stop in sampling.stop:
             if stop in speech.text:
-                text, reason = text[: -len(stop)], FinishReason.STOP
+                text, reason, stopped_by = text[: -len(stop)], FinishReason.STOP, stop
         logprobs: list[object] | None = None
         if sampling.logprobs is not None:
             top = [[WORDS[(token + k) % len(WORDS)] + " ", -0.5 - k] for k in range(3)]
             logprobs = [[-0.5, WORDS[token] + " ", top[: sampling.logprobs]]]
         attempt = speech.submit.attempt
-        return wire.Row(request.id, attempt, position, [token], text, logprobs), reason
+        row = wire.Row(request.id, attempt, position, [token], text, logprobs, stopped_by)
+        return row, reason
 
     def _heartbeat(self, every_s: float) -> None:
         if not self.closed:

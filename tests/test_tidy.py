@@ -63,6 +63,7 @@ IMPURE_MODULES = (
 )
 ONLY_IN = {
     "torch": "engine",
+    "llguidance": "engine",
     "transformers": "engine",
     "matplotlib": "client",
     "opentelemetry": "observe",

@@ -64,12 +64,15 @@ class ByteAssembler:
         self._stop = stop
         self._bytes = b""
         self._said = 0
+        self.stopped_by = ""
         self.feed(produced)
 
     def feed(self, token_ids: Sequence[int]) -> tuple[str, bool]:
         self._bytes += bytes(token_ids)
         text = self._text()
         cuts = [text.index(stop) for stop in self._stop if stop in text]
+        if cuts:
+            self.stopped_by = min((text.index(s), s) for s in self._stop if s in text)[1]
         end = min(cuts) if cuts else len(text) - self._held_back(text)
         new = text[self._said : end]
         self._said = max(end, self._said)

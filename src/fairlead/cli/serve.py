@@ -106,6 +106,8 @@ def served_models(config: FleetConfig) -> dict[str, ServedModel]:
             pools=(*(known.pools if known else ()), pool.name),
             text_ids=(32, 126) if bytewise else None,
             passes_chats=pool.prompts == "chat" or (known is not None and known.passes_chats),
+            constrains_output=pool.engine == "embedded"
+            or (known is not None and known.constrains_output),
         )
     return models
 

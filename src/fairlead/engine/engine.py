@@ -8,6 +8,7 @@ import torch
 
 from fairlead.engine.batch import build_batch
 from fairlead.engine.config import EngineConfig
+from fairlead.engine.grammar import Grammars
 from fairlead.engine.loading import choose_device, choose_dtype, kv_shape, load_model
 from fairlead.engine.models import fingerprint, read_facts, resolve_model
 from fairlead.engine.output import Output
@@ -15,7 +16,7 @@ from fairlead.engine.pool import KvPool, KvShape
 from fairlead.engine.sampling import Sampler
 from fairlead.engine.transfer import KvImage, Place, export_image, import_image, write_image
 from fairlead.instance.sequence import Sequence as Seq
-from fairlead.model import ConfigError, RequestId, Row
+from fairlead.model import ConfigError, RequestId, Row, Sampling
 
 
 class Engine:
@@ -31,7 +32,8 @@ class Engine:
         self._model = load_model(facts, dtype, device)
         shape = kv_shape(self._model, dtype)
         self._pool = KvPool(shape, _n_blocks(config, shape), config.block_tokens, device)
-        self._sampler = Sampler(facts.eos_token_ids, facts.vocab_size)
+        self._grammars = Grammars(facts.folder, facts.vocab_size, facts.eos_token_ids)
+        self._sampler = Sampler(facts.eos_token_ids, facts.vocab_size, self._grammars)
         self.n_blocks = self._pool.n_blocks
         self.block_tokens = config.block_tokens
         self.kv_token_bytes = shape.token_bytes
@@ -83,6 +85,10 @@ class Engine:
     def import_image(self, image: bytes | memoryview, blocks: Sequence[int]) -> None:
         """The same, from its bytes. Raises `ProtocolError` on anything that is not an image."""
         self.import_kv(KvImage.from_bytes(image), blocks)
+
+    def objection(self, sampling: Sampling) -> str:
+        """Why outputs cannot be sampled like that; empty where they can."""
+        return self._grammars.objection(sampling.json_schema) if sampling.json_schema else ""
 
     def forget(self, request_id: RequestId) -> None:
         """A request left: drops what was kept to sample it faster. Unknown ones are fine."""

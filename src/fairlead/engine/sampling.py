@@ -2,9 +2,10 @@
 request's seed and the token's position.
 
 Order, as in vLLM: mask of stop tokens until `min_tokens`; repetition, frequency and presence
-penalties; temperature; min-p; top-k; top-p among what is left. All three filters keep a prefix of
-the candidates in order of probability, so a draw needs only the first `N_CANDIDATES` of them; the
-full vocabulary is sorted for the few rows that reach beyond (measured: 15 times as expensive).
+penalties; mask of what the JSON Schema does not allow; temperature; min-p; top-k; top-p among what
+is left. All three filters keep a prefix of the candidates in order of probability, so a draw needs
+only the first `N_CANDIDATES` of them; the full vocabulary is sorted for the few rows that reach
+beyond (measured: 15 times as expensive).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from fairlead.engine.grammar import Grammars
 from fairlead.engine.output import Output, TokenLogprobs
 from fairlead.engine.uniform import uniform
 from fairlead.instance.sequence import Sequence as Seq
@@ -45,13 +47,19 @@ class _Counts:
 class Sampler:
     """Draws one token for each row of logits. Its only state are counts it could make anew."""
 
-    def __init__(self, eos_token_ids: Iterable[int], vocab_size: int) -> None:
+    def __init__(
+        self, eos_token_ids: Iterable[int], vocab_size: int, grammars: Grammars | None = None
+    ) -> None:
+        """Without `grammars` no sequence may have a schema."""
         self._eos = frozenset(eos_token_ids)
         self._vocab_size = vocab_size
+        self._grammars = grammars
         self._counts: dict[RequestId, _Counts] = {}
 
     def forget(self, request_id: RequestId) -> None:
         self._counts.pop(request_id, None)
+        if self._grammars is not None:
+            self._grammars.forget(request_id)
 
     def sample(self, logits: Tensor, sequences: Sequence[Seq]) -> Output:
         """Row i of `logits` [rows, vocabulary] belongs to `sequences[i]`."""
@@ -78,8 +86,13 @@ class Sampler:
             output.tokens[sequence.id] = token
             allowed = sequence.n_produced >= sampling.min_tokens
             if allowed and token in self.stop_ids(sampling):
-                output.stopped[sequence.id] = FinishReason.STOP
+                output.stopped[sequence.id] = self._why_stopped(sequence)
         return output
+
+    def _why_stopped(self, sequence: Seq) -> FinishReason:
+        """An output that its schema left unfinished must not look as if it were whole."""
+        cut = self._grammars is not None and self._grammars.failed(sequence)
+        return FinishReason.LENGTH if cut else FinishReason.STOP
 
     def _adjusted(self, raw: Tensor, sequences: Sequence[Seq]) -> Tensor:
         """`raw` after masks and penalties; itself where no sequence has any."""
@@ -91,6 +104,9 @@ class Sampler:
                 self._mask_stops(row, sequence.request.sampling)
             if _penalises(sequence.request.sampling):
                 self._penalise(row, sequence)
+            if sequence.request.sampling.json_schema:
+                assert self._grammars is not None
+                self._grammars.mask(row, sequence)
         return logits
 
     def _mask_stops(self, row: Tensor, sampling: Sampling) -> None:
@@ -147,7 +163,8 @@ def _penalises(sampling: Sampling) -> bool:
 
 def _adjusts(sequence: Seq) -> bool:
     sampling = sequence.request.sampling
-    return sequence.n_produced < sampling.min_tokens or _penalises(sampling)
+    early = sequence.n_produced < sampling.min_tokens
+    return early or _penalises(sampling) or bool(sampling.json_schema)
 
 
 def _only_greedy(sequence: Seq) -> bool:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from fairlead.gateway import failures
 from fairlead.model import CancelWhy, RequestError
 
 Scope = MutableMapping[str, Any]
@@ -46,6 +47,8 @@ class Exchange(ABC):
         """The client has hung up, or was given up."""
         self.on_gone: Callable[[CancelWhy], None] | None = None
         """Called once when that happens before the reply has ended."""
+        self.error_body: Callable[[RequestError], bytes] = failures.body
+        """How the API that was called writes an error."""
         self._receive = receive
 
     def header(self, name: bytes) -> bytes | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from fairlead.gateway import failures
+from fairlead.gateway import failures, openapi
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
@@ -20,12 +21,16 @@ from fairlead.gateway.schemas import Hints, parse_hint_headers
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.caller import Caller
-from fairlead.gateway.tenants.door import Door
+from fairlead.gateway.tenants.door import Door, Meter
+from fairlead.gateway.translations import messages, responses
+from fairlead.gateway.translations.message_call import MessageCall
+from fairlead.gateway.translations.response_call import ResponseCall
 from fairlead.gateway.window import PREFIX, WindowPages
 from fairlead.model import FairleadError, Objective, Request, RequestError
 from fairlead.store.tenant import Role
 
 Handler = Callable[[Exchange], Awaitable[None]]
+CallKind = Callable[[Asked, Exchange, Driver, Meter | None], Call]
 _JSON = (b"content-type", b"application/json")
 _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
@@ -78,14 +83,18 @@ class HttpApp:
         self._window = window
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
         self._calls: set[Call] = set()
-        self._routes: dict[tuple[str, str], Handler] = {
+        self.routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completion,
+            ("POST", "/v1/messages"): self._message,
+            ("POST", "/v1/messages/count_tokens"): self._count_tokens,
+            ("POST", "/v1/responses"): self._response,
             ("GET", "/v1/models"): self._list_models,
             ("GET", "/v1/usage"): self._show_usage,
             ("GET", "/health"): self._health,
             ("GET", "/ready"): self._ready,
             ("GET", "/metrics"): self._show_metrics,
+            ("GET", "/openapi.json"): self._show_document,
         }
 
     @property
@@ -97,6 +106,8 @@ class HttpApp:
         if scope["type"] != "http":
             return
         exchange = self._exchange(scope, receive, send)
+        if exchange.path.startswith(messages.PATH):
+            exchange.error_body = messages.error_body
         try:
             self._allow_origin(exchange)
             await self._handler(exchange)(exchange)
@@ -120,7 +131,7 @@ class HttpApp:
 
     def _handler(self, exchange: Exchange) -> Handler:
         method, path = exchange.method, exchange.path
-        handler = self._routes.get(("GET" if method == "HEAD" else method, path))
+        handler = self.routes.get(("GET" if method == "HEAD" else method, path))
         if handler is not None:
             return handler
         if path.startswith(_MODELS) and method in ("GET", "HEAD"):
@@ -129,7 +140,7 @@ class HttpApp:
             return self._show_window
         if path.startswith(_BATCHES) and method != "OPTIONS":
             return self._show_batches
-        allowed = [m for m, p in self._routes if p == path]
+        allowed = [m for m, p in self.routes if p == path]
         if not allowed:
             raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
         if method == "OPTIONS":
@@ -157,10 +168,30 @@ class HttpApp:
         self._door.check(caller)
         return caller, await exchange.body(self._config.max_body_bytes, self._config.body_timeout_s)
 
-    async def _serve(self, asked: Asked, exchange: Exchange, caller: Caller) -> None:
+    async def _message(self, exchange: Exchange) -> None:
+        caller, data = await self._let_in(exchange)
+        body = messages.parse_message(data)
+        asked = await self._intake.converse(body, caller, _hints(exchange))
+        await self._serve(asked, exchange, caller, MessageCall)
+
+    async def _count_tokens(self, exchange: Exchange) -> None:
+        caller, data = await self._let_in(exchange)
+        n = await self._intake.count(messages.parse_count(data), caller)
+        _reply_json(exchange, {"input_tokens": n})
+
+    async def _response(self, exchange: Exchange) -> None:
+        caller, data = await self._let_in(exchange)
+        body = responses.parse_response(data)
+        with responses.own_names():
+            asked = await self._intake.converse(body.chat(), caller, _hints(exchange))
+        await self._serve(asked, exchange, caller, partial(ResponseCall, body))
+
+    async def _serve(
+        self, asked: Asked, exchange: Exchange, caller: Caller, call_kind: CallKind = Call
+    ) -> None:
         if exchange.gone:
             raise ClientGone
-        call = Call(asked, exchange, self._driver, self._door.open(caller, asked))
+        call = call_kind(asked, exchange, self._driver, self._door.open(caller, asked))
         self._calls.add(call)
         self._link(call)
         try:
@@ -253,6 +284,9 @@ class HttpApp:
         self._door.check(caller)
         await self.batches.show(exchange, caller)
 
+    async def _show_document(self, exchange: Exchange) -> None:
+        exchange.reply(200, [_JSON], openapi_text())
+
     async def _show_window(self, exchange: Exchange) -> None:
         assert self._window is not None
         if self._window.is_asset(exchange.path) and exchange.method != "POST":
@@ -304,12 +338,19 @@ class HttpApp:
     async def _caller(self, exchange: Exchange) -> Caller:
         """Whose key the call bears."""
         scheme, _, key = (exchange.header(b"authorization") or b"").partition(b" ")
-        return await self._door.caller(key.strip() if scheme.lower() == b"bearer" else None)
+        if scheme.lower() == b"bearer":
+            return await self._door.caller(key.strip())
+        return await self._door.caller(exchange.header(b"x-api-key"))
 
 
 _BUG = RequestError(
     "this is a bug in the gateway; its log tells more", status=500, kind="server_error"
 )
+
+
+@cache
+def openapi_text() -> bytes:
+    return msgspec.json.encode(openapi.document())
 
 
 def _hints(exchange: Exchange) -> Hints | None:
@@ -328,6 +369,6 @@ def _reply_json(exchange: Exchange, value: object, status: int = 200) -> None:
 
 def _answer(exchange: Exchange, error: RequestError) -> None:
     if not exchange.started:
-        exchange.reply(error.status, failures.headers(error), failures.body(error))
+        exchange.reply(error.status, failures.headers(error), exchange.error_body(error))
     elif not exchange.gone:
         exchange.end()

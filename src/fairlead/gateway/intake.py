@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.gateway.output_schema import output_schema
 from fairlead.gateway.schemas import (
     Body,
     ChatBody,
@@ -88,8 +89,31 @@ class Intake:
 
     async def chat(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
+        return await self.converse(parse_chat(data), caller, header_hints)
+
+    async def converse(
+        self, body: ChatBody, caller: Caller, header_hints: Hints | None = None
+    ) -> Asked:
+        """The same for a call that has been read, or translated from another API."""
         arrival_s = self._clock()
-        body = parse_chat(data)
+        model, messages, prompt = await self._conversation(body, caller)
+        logprobs = body.top_logprobs or 0 if body.logprobs else None
+        if body.top_logprobs is not None and not body.logprobs:
+            raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
+        if body.max_completion_tokens is not None:
+            body.max_tokens = body.max_completion_tokens
+        hints = _merge(header_hints, body.fairlead)
+        chat = msgspec.json.encode(messages) if model.passes_chats else b""
+        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs, chat)
+
+    async def count(self, body: ChatBody, caller: Caller) -> int:
+        """Tokens of the prompt that a chat makes. Raises `RequestError` where it makes none."""
+        _, _, prompt = await self._conversation(body, caller)
+        return len(prompt.token_ids)
+
+    async def _conversation(
+        self, body: ChatBody, caller: Caller
+    ) -> tuple[ServedModel, list[dict[str, Any]], _Prompt]:
         model = self._model(body.model)
         caller.check_model(model.name)
         messages = [_plain(message, model) for message in body.messages]
@@ -102,14 +126,7 @@ class Intake:
             return _prompt(model, model.tokenizer.encode_chat(messages), salt, "messages")
 
         prompt = await asyncio.to_thread(encode) if chars > LONG_PROMPT_CHARS else encode()
-        logprobs = body.top_logprobs or 0 if body.logprobs else None
-        if body.top_logprobs is not None and not body.logprobs:
-            raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
-        if body.max_completion_tokens is not None:
-            body.max_tokens = body.max_completion_tokens
-        hints = _merge(header_hints, body.fairlead)
-        chat = msgspec.json.encode(messages) if model.passes_chats else b""
-        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs, chat)
+        return model, messages, prompt
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
@@ -151,7 +168,10 @@ class Intake:
         caller.check_logprobs(logprobs, "logprobs")
         objective = self._objective(body.service_tier, hints, caller)
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
-        samplings = [_sampling(body, model, logprobs, derived_seed(seed, k)) for k in range(n)]
+        schema = _json_schema(body, model)
+        samplings = [
+            _sampling(body, model, logprobs, derived_seed(seed, k), schema) for k in range(n)
+        ]
         self._n_calls += 1
         call = f"r{self._run}{self._n_calls}"
         user = body.user or body.safety_identifier or ""
@@ -256,7 +276,9 @@ def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int, caller: Call
     return caller.max_tokens(body.max_tokens, room)
 
 
-def _sampling(body: Body, model: ServedModel, logprobs: int | None, seed: int) -> Sampling:
+def _sampling(
+    body: Body, model: ServedModel, logprobs: int | None, seed: int, schema: str
+) -> Sampling:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if any(not text for text in stop):
         raise RequestError("a stop string must not be empty; leave it out", param="stop")
@@ -283,7 +305,27 @@ def _sampling(body: Body, model: ServedModel, logprobs: int | None, seed: int) -
         logprobs=logprobs,
         ignore_eos=bool(body.ignore_eos),
         min_tokens=body.min_tokens or 0,
+        json_schema=schema,
     )
+
+
+def _json_schema(body: Body, model: ServedModel) -> str:
+    schema = output_schema(body.response_format)
+    if schema and not model.constrains_output:
+        raise RequestError(
+            f"response_format is not supported: no engine of {model.name} can constrain its output;"
+            " describe the format in the prompt, or serve the model with an embedded engine",
+            param="response_format",
+            code="unsupported",
+        )
+    for name in ("ignore_eos", "min_tokens"):
+        if schema and getattr(body, name):
+            raise RequestError(
+                f"{name} contradicts response_format, which says when an answer is over",
+                param=name,
+                code="invalid_value",
+            )
+    return schema
 
 
 def _or(value: float | None, default: float) -> float:

@@ -71,6 +71,8 @@ class Body(msgspec.Struct, kw_only=True):
     prompt_cache_key: Name | None = None
     service_tier: str | None = None
     fairlead: Hints | None = None
+    response_format: dict[str, Any] | None = None
+    """`text`, `json_object` or `json_schema`: see `gateway/output_schema.py`."""
     best_of: Any = None
     echo: Any = None
     suffix: Any = None
@@ -108,7 +110,6 @@ class ChatBody(Body, kw_only=True):
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
-    response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
     audio: Any = None
 
@@ -127,35 +128,33 @@ _UNSUPPORTED = {
     "prompt_logprobs": "log-probabilities exist for output tokens only, see `logprobs`",
     "allowed_token_ids": "leave it out",
     "bad_words": "leave it out",
-    "structured_outputs": "output cannot be constrained; describe the format in the prompt",
-    "guided_json": "output cannot be constrained; describe the format in the prompt",
-    "guided_regex": "output cannot be constrained; describe the format in the prompt",
-    "guided_choice": "output cannot be constrained; describe the format in the prompt",
-    "guided_grammar": "output cannot be constrained; describe the format in the prompt",
+    "structured_outputs": "output is constrained by JSON schemas only, see `response_format`",
+    "guided_json": "send the schema as `response_format`",
+    "guided_regex": "output is constrained by JSON schemas only, see `response_format`",
+    "guided_choice": "send an enum as the schema of `response_format`",
+    "guided_grammar": "output is constrained by JSON schemas only, see `response_format`",
     "tools": "leave it out, or describe the tools in the prompt",
     "functions": "leave it out, or describe the functions in the prompt",
     "audio": "answers are text",
 }
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B")
 _chat = msgspec.json.Decoder(ChatBody)
 _completion = msgspec.json.Decoder(CompletionBody)
 
 
 def parse_chat(data: bytes) -> ChatBody:
     """Raises `RequestError` with OpenAI's fields on anything that is not a chat request."""
-    body = _parse(_chat, data)
+    body = parse(_chat, data)
     _refuse_unsupported(body)
-    if body.response_format is not None and body.response_format.get("type") != "text":
-        _unsupported("response_format", "only {'type': 'text'} is; describe the format in words")
     if body.modalities is not None and body.modalities != ["text"]:
-        _unsupported("modalities", "answers are text")
+        unsupported("modalities", "answers are text")
     return body
 
 
 def parse_completion(data: bytes) -> CompletionBody:
     """Raises `RequestError` with OpenAI's fields on anything that is not a completion request."""
-    body = _parse(_completion, data)
+    body = parse(_completion, data)
     _refuse_unsupported(body)
     return body
 
@@ -169,7 +168,8 @@ def parse_hint_headers(headers: Mapping[str, str]) -> Hints:
         raise _explain(error, prefix="X-Fairlead-*: ") from error
 
 
-def _parse(decoder: msgspec.json.Decoder[B], data: bytes) -> B:
+def parse(decoder: msgspec.json.Decoder[B], data: bytes) -> B:
+    """Raises `RequestError` that names the field, on anything that does not fit."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
@@ -212,7 +212,7 @@ def _refuse_unsupported(body: Body) -> None:
             continue
         if name == "tools" and getattr(body, "tool_choice", None) == "none":
             continue
-        _unsupported(name, _UNSUPPORTED[name])
+        unsupported(name, _UNSUPPORTED[name])
 
 
 _REFUSED: dict[type[Body], tuple[str, ...]] = {
@@ -221,5 +221,6 @@ _REFUSED: dict[type[Body], tuple[str, ...]] = {
 }
 
 
-def _unsupported(name: str, advice: str) -> NoReturn:
+def unsupported(name: str, advice: str) -> NoReturn:
+    """Refuses a field that would change the answer in a way that nothing here can."""
     raise RequestError(f"{name} is not supported: {advice}", param=name, code="unsupported")

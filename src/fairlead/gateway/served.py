@@ -36,5 +36,7 @@ class ServedModel:
     """First and last of a range of token ids that are all plain text, for load generators."""
     passes_chats: bool = False
     """An instance of it may take chats only, so requests carry their messages along."""
+    constrains_output: bool = False
+    """Some instance of it can hold an answer to a JSON Schema."""
     created: int = 0
     """Seconds since 1970, as the API shows it."""

@@ -51,10 +51,10 @@ class Call:
         self.over = False
         self._driver = driver
         self._meter = meter
-        self._id = call_id(asked)
+        self._id = self._name()
         self._created = int(time.time())
         self.chunks = ChunkText(asked, self._id, self._created) if asked.stream else None
-        make = _outlet_kind(asked)
+        make = self._choice_kind()
         self.choices = [make(self, index, r) for index, r in enumerate(asked.requests)]
         self._n_open = len(self.choices)
 
@@ -73,10 +73,7 @@ class Call:
         if self.exchange.started:
             self.exchange.write(data)
             return
-        if self.asked.chat and self.chunks is not None:
-            roles = [self.chunks.choice(c.index, "", role=True) for c in self.choices]
-            data = b"".join([*roles, data])
-        self.exchange.start(_STREAM_HEADERS, data)
+        self.exchange.start(_STREAM_HEADERS, self._first_words() + data)
 
     def close_choice(self, last_words: bytes) -> None:
         """One choice has ended well; the last one ends the call."""
@@ -86,13 +83,12 @@ class Call:
                 self.write(last_words)
             return
         self._end(FINISHED)
-        if self.chunks is None:
-            self._reply_whole()
+        if not self.asked.stream:
+            self.exchange.reply(200, [(b"content-type", b"application/json")], self._whole())
             return
         if not self.exchange.started:
             self.write(b"")
-        used = self.chunks.usage(self._usage()) if self.asked.include_usage else b""
-        self.exchange.end(last_words + used + DONE)
+        self.exchange.end(last_words + self._goodbye())
 
     def fail(self, error: RequestError) -> None:
         """No good end: the client is told, and choices still under way are cancelled."""
@@ -101,9 +97,10 @@ class Call:
         self._end(FAILED)
         self._cancel(CancelWhy.SUPERSEDED)
         if self.exchange.started:
-            self.exchange.end(b"data: " + failures.body(error) + b"\n\n")
+            self.exchange.end(self._bad_end(error))
         else:
-            self.exchange.reply(error.status, failures.headers(error), failures.body(error))
+            body = self.exchange.error_body(error)
+            self.exchange.reply(error.status, failures.headers(error), body)
 
     def abandon(self, why: CancelWhy) -> None:
         """Nobody wants the rest of the output."""
@@ -122,10 +119,35 @@ class Call:
             if self._driver.outlets.pop(choice.request.id, None) is not None:
                 self._driver.handle(Cancelled(choice.request.id, why))
 
-    def _reply_whole(self) -> None:
+    # ------------------------------------------------ the API's own shape; translations have theirs
+
+    def _name(self) -> str:
+        """The id that the client sees."""
+        return call_id(self.asked)
+
+    def _choice_kind(self) -> type[Choice]:
+        return _outlet_kind(self.asked)
+
+    def _first_words(self) -> bytes:
+        """What a stream begins with."""
+        if not self.asked.chat or self.chunks is None:
+            return b""
+        return b"".join([self.chunks.choice(c.index, "", role=True) for c in self.choices])
+
+    def _goodbye(self) -> bytes:
+        """What a stream that has gone well ends with."""
+        assert self.chunks is not None
+        used = self.chunks.usage(self._usage()) if self.asked.include_usage else b""
+        return used + DONE
+
+    def _bad_end(self, error: RequestError) -> bytes:
+        """What a stream that has begun and cannot go on ends with."""
+        return b"data: " + failures.body(error) + b"\n\n"
+
+    def _whole(self) -> bytes:
+        """The reply of a call that does not stream."""
         choices = [choice.whole() for choice in self.choices]
-        body = whole(self.asked, self._id, self._created, choices, self._usage())
-        self.exchange.reply(200, [(b"content-type", b"application/json")], body)
+        return whole(self.asked, self._id, self._created, choices, self._usage())
 
     def _usage(self) -> dict[str, Any]:
         """A prompt counts once, whatever its choices; it was cached as far as for all of them."""
@@ -151,6 +173,7 @@ class Choice:
         "n_tokens",
         "reason",
         "request",
+        "stopped_by",
     )
 
     def __init__(self, call: Call, index: int, request: Request) -> None:
@@ -160,6 +183,8 @@ class Choice:
         self.n_tokens = 0
         self.cached_tokens = 0
         self.reason: FinishReason | None = None
+        self.stopped_by = ""
+        """The stop string that ended it, where the engine said so. Followed where it is shown."""
         self._texts: list[str] = []
         self._logprobs: list[object] = []
 
@@ -168,6 +193,12 @@ class Choice:
         self._texts.append(row.text)
         if row.logprobs:
             self._logprobs += row.logprobs
+        if row.stopped_by:
+            self.stopped_by = row.stopped_by
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
 
     def complete(self, action: Complete) -> None:
         if action.reason is None:
@@ -184,7 +215,7 @@ class Choice:
         """The choice as it stands in a reply that is not streamed."""
         asked = self.call.asked
         shown = Logprobs(asked.chat).show(self._logprobs) if asked.logprobs else None
-        return whole_choice(asked.chat, self.index, "".join(self._texts), shown, self.reason)
+        return whole_choice(asked.chat, self.index, self.text, shown, self.reason)
 
     def _last_words(self) -> bytes:
         """What is streamed when this choice, though perhaps not the call, has ended."""

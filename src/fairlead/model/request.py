@@ -35,6 +35,8 @@ class Sampling:
     """Alternatives to report beside each token's own log-probability; None reports none."""
     ignore_eos: bool = False
     min_tokens: int = 0
+    json_schema: str = ""
+    """What the whole output must be, as a JSON Schema; empty: any text."""
 
 
 GREEDY = Sampling(temperature=0.0)

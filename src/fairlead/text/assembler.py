@@ -14,7 +14,7 @@ class Assembler:
     that is built with the tokens `produced` elsewhere goes on exactly where the other stopped.
     """
 
-    __slots__ = ("_detokenizer", "_firsts", "_held", "_n_unchecked", "_stop", "stopped")
+    __slots__ = ("_detokenizer", "_firsts", "_held", "_n_unchecked", "_stop", "stopped_by")
 
     def __init__(
         self,
@@ -30,9 +30,13 @@ class Assembler:
         self._firsts = frozenset(text[0] for text in self._stop)
         self._n_unchecked = min_tokens
         self._held = ""
-        self.stopped = False
-        """Whether a stop string was met; from then on there is no more text."""
+        self.stopped_by = ""
+        """The stop string that was met; from then on there is no more text."""
         self.feed(produced)
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.stopped_by)
 
     def feed(self, token_ids: Sequence[int]) -> tuple[str, bool]:
         """(text that became certain, whether a stop string ended it). The stop string itself and
@@ -62,11 +66,11 @@ class Assembler:
         if not self._held and self._firsts.isdisjoint(new):
             return new
         text = self._held + new
-        starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
-        if starts:
-            self.stopped = True
+        met = [(start, stop) for stop in self._stop if (start := text.find(stop)) >= 0]
+        if met:
+            start, self.stopped_by = min(met)
             self._held = ""
-            return text[: min(starts)]
+            return text[:start]
         cut = min([_possible_start(text, stop) for stop in self._stop])
         self._held = text[cut:]
         return text[:cut]

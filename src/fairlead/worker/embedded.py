@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fairlead import engine
 from fairlead.instance.sequence import Sequence
-from fairlead.model import RequestId, Row
+from fairlead.model import RequestId, Row, Sampling
 from fairlead.worker.executor import Output, Place
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Embedded:
         # The engine's thread does one thing after the other: what is asked for later, such as a
         # step of whoever gets these blocks next, sees them as they are then.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def objection(self, sampling: Sampling) -> str:
+        return self.engine.objection(sampling)
 
     def forget(self, request_id: RequestId) -> None:
         self.engine.forget(request_id)

@@ -16,7 +16,7 @@ from random import Random
 from typing import Protocol
 
 from fairlead.instance.sequence import Sequence
-from fairlead.model import FinishReason, RequestId, Row
+from fairlead.model import FinishReason, RequestId, Row, Sampling
 from fairlead.worker.executor import Place
 
 MEDIAN_OUTPUT_TOKENS = 115
@@ -103,6 +103,9 @@ class Emulated:
 
     async def import_kv(self, blocks: Seq[int], image: memoryview) -> None:
         """There is no KV: the tokens follow from seed and position."""
+
+    def objection(self, sampling: Sampling) -> str:
+        return "an emulated engine cannot constrain its output" if sampling.json_schema else ""
 
     def forget(self, request_id: RequestId) -> None:
         self._speeches.pop(request_id, None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from typing import Protocol
 
 from fairlead.instance.sequence import Sequence
-from fairlead.model import FinishReason, RequestId, Row
+from fairlead.model import FinishReason, RequestId, Row, Sampling
 
 Place = Callable[[int], memoryview]
 """Gives memory for so many bytes, to write to."""
@@ -62,6 +62,10 @@ class Executor(Protocol):
     async def import_kv(self, blocks: Seq[int], image: memoryview) -> None:
         """Puts exported KV into a sequence's blocks. Between steps; nothing looks at the image
         afterwards. Raises `ProtocolError` where it does not fit."""
+        ...
+
+    def objection(self, sampling: Sampling) -> str:
+        """Why a request that is to be sampled like that cannot be served; empty where it can."""
         ...
 
     def forget(self, request_id: RequestId) -> None:

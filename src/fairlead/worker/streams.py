@@ -23,6 +23,11 @@ from fairlead.worker.wire import End, Frame, Row
 class Assembler(Protocol):
     """Text of one sequence, token by token. See `fairlead.text`."""
 
+    @property
+    def stopped_by(self) -> str:
+        """The stop string that was met; empty until then."""
+        ...
+
     def feed(self, token_ids: Sequence[int]) -> tuple[str, bool]:
         """Text that became certain, and whether a stop string ended it."""
         ...
@@ -110,7 +115,11 @@ class Streams:
         text = stream.text
         if last and not stream.ended:
             text += stream.assembler.flush()
-        return Row(row.request, row.attempt, row.start, [*row.token_ids], text, stream.logprobs)
+        stopped_by = stream.assembler.stopped_by if last else ""
+        token_ids = [*row.token_ids]
+        return Row(
+            row.request, row.attempt, row.start, token_ids, text, stream.logprobs, stopped_by
+        )
 
     def _on_wire(self, token: int, logprob: Logprob) -> object:
         text = self._words.token_text

@@ -26,7 +26,7 @@ from fairlead.model import (
     RequestId,
 )
 
-VERSION = 4
+VERSION = 5
 """Raised with every incompatible change; both ends must agree."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A prompt of a million tokens takes 5 MB; anything near this bound is garbage."""
@@ -103,6 +103,8 @@ class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Text that became certain with these tokens: complete characters, no part of a stop string."""
     logprobs: list[object] | None = None
     """One entry a token: [logprob, text of token, [[text, logprob], ...]]."""
+    stopped_by: str = ""
+    """The stop string that the sequence ended with; empty where it did not, or nobody knows."""
 
 
 class End(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -237,7 +237,11 @@ class Worker:
             if present.attempt >= attempt:
                 return
             self._abort(request.id, present.attempt)
-        why = self._refusal(order) or self._instance.submit(
+        said = ""
+        why = self._refusal(order)
+        if why is None and (said := self._executor.objection(request.sampling)):
+            why = RefuseWhy.UNSUPPORTED
+        why = why or self._instance.submit(
             msgspec.structs.replace(request, arrival_s=self._clock.ours(request.arrival_s)),
             self._clock.now_s(),
             attempt=attempt,
@@ -247,7 +251,7 @@ class Worker:
             self._streams.open(request, order.produced)
             self._report_soon()
         else:
-            self._link.send(Rejected(request.id, attempt, why))
+            self._link.send(Rejected(request.id, attempt, why, said))
 
     def _refusal(self, order: Submit) -> RefuseWhy | None:
         if self._draining:

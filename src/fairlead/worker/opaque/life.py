@@ -162,7 +162,8 @@ class Life:
             self._asking.drop(present)
         why = self._refusal(order)
         if why is not None:
-            self._link.send(Rejected(request.id, attempt, why, _WORDS.get(why, "")))
+            said = _NO_SCHEMA if request.sampling.json_schema else _WORDS.get(why, "")
+            self._link.send(Rejected(request.id, attempt, why, said))
             return
         if request.cache_salt:
             self._salts[salt_text(request.cache_salt)] = request.cache_salt
@@ -176,6 +177,8 @@ class Life:
         if order.produced and not self._dialect.goes_on:
             return RefuseWhy.CANNOT_GO_ON
         if self._dialect.prompts is Prompts.CHAT and not request.chat:
+            return RefuseWhy.UNSUPPORTED
+        if request.sampling.json_schema:
             return RefuseWhy.UNSUPPORTED
         sound = request.prompt_tokens > 0 and len(order.produced) < request.max_tokens
         if not sound or request.prompt_tokens + request.max_tokens - 1 >= spec.max_context:
@@ -241,6 +244,7 @@ class Life:
         self._report_in(self._heartbeat_s)
 
 
+_NO_SCHEMA = "response_format is not passed on to it"
 _WORDS = {
     RefuseWhy.CANNOT_GO_ON: "it takes whole chats only, and this answer has begun elsewhere",
     RefuseWhy.UNSUPPORTED: "it takes chats only; ask at /v1/chat/completions",
