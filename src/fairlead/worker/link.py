@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -77,13 +78,18 @@ class Link:
     """The connection to one gateway, as it is now; `run` keeps it up."""
 
     def __init__(
-        self, address: Address, receiver: Receiver, tell: Callable[[str], None] = lambda line: None
+        self,
+        address: Address,
+        receiver: Receiver,
+        tell: Callable[[str], None] = lambda line: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
         self.epoch = 0
         """Welcomes so far: tells answers of this connection from those of the last."""
         self._receiver = receiver
         self._tell = tell
+        self._tls = tls
         self._connection: _Connection | None = None
         self._leaving = False
 
@@ -140,7 +146,7 @@ class Link:
         try:
             welcome = await self._handshake(connection)
             if welcome is None:
-                return "it hung up without a welcome"
+                return f"it hung up without a welcome{connection.complaint}"
             return await self._hold(connection, welcome)
         finally:
             self._connection = None
@@ -151,9 +157,16 @@ class Link:
         loop = asyncio.get_running_loop()
         try:
             transport, connection = await asyncio.wait_for(
-                loop.create_connection(_Connection, self.address.host, self.address.port),
+                loop.create_connection(
+                    _Connection, self.address.host, self.address.port, ssl=self._tls
+                ),
                 WELCOME_WITHIN_S,
             )
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigError(
+                f"the gateway at {self.address} does not show a certificate that tls_ca vouches "
+                f"for: {error.verify_message}"
+            ) from error
         except socket.gaierror as error:
             raise ConfigError(
                 f"cannot join {self.address}: unknown host {self.address.host!r} "
@@ -200,6 +213,8 @@ class _Connection(asyncio.Protocol):
         self.first: asyncio.Future[ToWorker | None] = loop.create_future()
         self.over: asyncio.Future[Goodbye | str] = loop.create_future()
         self.paused = False
+        self.complaint = ""
+        """What TLS had to say when it was lost."""
         self._splitter = Splitter()
         self._early: list[ToWorker] = []
         self._received: Callable[[ToWorker], None] = self._early.append
@@ -249,6 +264,8 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            self.complaint = f" ({(error.reason or 'TLS failed').replace('_', ' ').lower()})"
         if not self.first.done():
             self.first.set_result(None)
         if not self.over.done():
