@@ -153,7 +153,7 @@ class Gateway:
             self.window.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
-            await self._serving
+            await asyncio.wait([self._serving])  # Not cancelled where we are: it must end well.
         await self.hub.stop()
         await self._door.stop()
 

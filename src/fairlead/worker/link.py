@@ -90,6 +90,12 @@ class Link:
         self._receiver = receiver
         self._tell = tell
         self._tls = tls
+        # What a port hears that expects another kind of worker ends in silence.
+        self._hint = (
+            " (does it speak TLS? then give tls_ca)"
+            if tls is None
+            else " (does it not speak TLS, or want another tls_cert?)"
+        )
         self._connection: _Connection | None = None
         self._leaving = False
 
@@ -146,7 +152,7 @@ class Link:
         try:
             welcome = await self._handshake(connection)
             if welcome is None:
-                return f"it hung up without a welcome{connection.complaint}"
+                return "it hung up without a welcome" + self._hint
             return await self._hold(connection, welcome)
         finally:
             self._connection = None
@@ -213,8 +219,6 @@ class _Connection(asyncio.Protocol):
         self.first: asyncio.Future[ToWorker | None] = loop.create_future()
         self.over: asyncio.Future[Goodbye | str] = loop.create_future()
         self.paused = False
-        self.complaint = ""
-        """What TLS had to say when it was lost."""
         self._splitter = Splitter()
         self._early: list[ToWorker] = []
         self._received: Callable[[ToWorker], None] = self._early.append
@@ -264,8 +268,6 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if isinstance(error, ssl.SSLError):
-            self.complaint = f" ({(error.reason or 'TLS failed').replace('_', ' ').lower()})"
         if not self.first.done():
             self.first.set_result(None)
         if not self.over.done():
