@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import ssl
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,9 +72,10 @@ class FakeWorker(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
 
-    async def join(self, address: str) -> FakeWorker:
+    async def join(self, address: str, tls: ssl.SSLContext | None = None) -> FakeWorker:
         host, _, port = address.rpartition(":")
-        await asyncio.get_running_loop().create_connection(lambda: self, host, int(port))
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self, host, int(port), ssl=tls)
         await self.until(lambda: bool(self.said) or self.closed)
         return self
 
@@ -90,8 +92,10 @@ class FakeWorker(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        hello = wire.Hello(self.version, self.token, self.spec, "fake", self.held)
-        transport.write(wire.pack(hello))
+        transport.write(wire.pack(self.hello()))
+
+    def hello(self) -> wire.Hello:
+        return wire.Hello(self.version, self.token, self.spec, "fake", self.held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

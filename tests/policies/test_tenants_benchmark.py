@@ -23,5 +23,5 @@ def test_a_flood_is_borne_by_who_makes_it(tmp_path: Path) -> None:
     }
     alone, flood = figures["ann", 1.0, "none"], figures["all", 10.0, "vtc"]
     assert alone["attainment"]["ann"] - flood["attainment"]["ann"] <= 0.02
-    assert flood["goodput_rps"] >= figures["all", 10.0, "none"]["goodput_rps"]
+    assert flood["goodput_rps"] >= figures["all", 1.0, "vtc"]["goodput_rps"]
     assert "together, flood 10x, vtc" in done.stdout

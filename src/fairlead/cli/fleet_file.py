@@ -32,7 +32,7 @@ def read_fleet_file(path: Path, changes: Sequence[str] = ()) -> tuple[FleetConfi
     """The fleet, and the tables it was made of with the changes in them."""
     tables = read_tables(path)
     for change in changes:
-        _apply(tables, change)
+        apply_change(tables, change)
     try:
         return read_config(tables), tables
     except ConfigError as error:
@@ -52,7 +52,7 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
-def _apply(tables: dict[str, Any], change: str) -> None:
+def apply_change(tables: dict[str, Any], change: str) -> None:
     """`policy.routing=round-robin`, `pool.0.instances=4`."""
     key, sign, text = change.partition("=")
     *path, last = key.split(".")

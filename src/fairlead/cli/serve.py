@@ -243,11 +243,11 @@ async def _serve(
     await gateway.start()
     calm_garbage_collector()
     workers = LocalFleet(
-        worker_settings(config, gateway.workers_address, seed),
+        worker_settings(config, gateway.local_workers_address, seed),
         token,
         tell=say.detail,
         gave_up=_GaveUp(gateway, say),
-        more=lambda pool, i: worker_setting(config, pool, i, gateway.workers_address, seed),
+        more=lambda pool, i: worker_setting(config, pool, i, gateway.local_workers_address, seed),
         most=settings.max_workers,
     )
     gateway.driver.provision = workers.scale

@@ -68,12 +68,19 @@ HELP = {
     "kv_replay": "where it repeats them (openai)",
     "first_token_timeout_s": "a stream without a token for so long goes elsewhere (openai)",
     "next_token_timeout_s": "the same once it has begun (openai)",
+    "tls_ca": "certificate authorities, one of which the gateway's certificate must be of; empty "
+    "speaks no TLS",
+    "tls_cert": "the certificate that the gateway is shown, where it wants one",
+    "tls_key": "the key of that",
     "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
 METAVARS = {
     "join": "HOST:PORT",
     "hardware": "PROFILE",
     "api_key_file": "FILE",
+    "tls_ca": "FILE",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
     "kv_events": "tcp://HOST:PORT",
     "kv_replay": "tcp://HOST:PORT",
 }

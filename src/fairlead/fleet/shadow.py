@@ -27,6 +27,10 @@ CHUNK_TOKENS = 2048
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 NOT_PENDING = (0, 0.0, 0.0)
+RATE_OF = 64
+"""How fast requests begin is taken from so many of the last ones that began while others waited;"""
+RATE_NEEDS = 8
+"""from fewer it is not known."""
 ALWAYS_WAITING = 2
 """So many may wait at an instance, however slowly others begin: it must not stand still until we
 hear that one has begun."""
@@ -71,6 +75,7 @@ class Shadow:
         "_pending",
         "_pending_depth",
         "_present",
+        "_queue_since_s",
         "_rate_per_s",
         "_requests",
         "_urgent_first",
@@ -148,6 +153,8 @@ class Shadow:
         self._decoding: dict[RequestId, None] = {}
         self._begun_s: deque[float] = deque(maxlen=512)
         """When the last first tokens came."""
+        self._queue_since_s = present.now
+        """Since when somebody has waited all the time."""
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
@@ -200,7 +207,8 @@ class Shadow:
         uncached = request.prompt_tokens - self.cached_tokens(request)
         n_ahead, ahead = self._ahead(request)
         steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
-        return max(steps_s, self._wait_for_memory_s(ahead + uncached, n_ahead + 1))
+        wait_s = max(self._wait_for_memory_s(ahead + uncached, n_ahead + 1), self._turns_s(n_ahead))
+        return max(steps_s, wait_s)
 
     def added_s(self, request: RequestView) -> float:
         self._advance()
@@ -364,6 +372,8 @@ class Shadow:
     def _count(self) -> None:
         """Something came, went, or changed places."""
         self.running = len(self._decoding) + len(self._coming)
+        if not self.waiting:
+            self._queue_since_s = self._present.now
         self.waiting = len(self._pending)
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
@@ -497,6 +507,20 @@ class Shadow:
             # All of the context turns over once in a lifetime.
             wait_s = max(wait_s, missing / self._context * lifetime_s)
         return wait_s
+
+    def _turns_s(self, n_ahead: int) -> float:
+        """Time until so many have begun, as fast as others did while there was a queue. An instance
+        that keeps the pace it promised lets requests wait though it has memory and compute to
+        spare, which no price of a step shows."""
+        begun_s = self._begun_s
+        if n_ahead < RATE_NEEDS or len(begun_s) < RATE_NEEDS:
+            return 0.0
+        first = -min(len(begun_s), RATE_OF)
+        since_s = max(begun_s[first], self._queue_since_s)
+        n_begun = sum(t_s > since_s for t_s in islice(begun_s, len(begun_s) + first, None))
+        if n_begun < RATE_NEEDS:
+            return 0.0
+        return n_ahead * (self._present.now - since_s) / n_begun
 
     def backlog_s(self) -> float:
         """Time to work off what is queued."""

@@ -8,6 +8,7 @@ import errno
 import gc
 import math
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from fairlead.gateway.window import WindowPages
 from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
 from fairlead.observe.metrics import Metrics
 from fairlead.observe.window import Window
+from fairlead.worker import tls
 
 
 class Batches(Protocol):
@@ -106,6 +108,10 @@ class Gateway:
             )
             self.app.batches = self._batches.pages
         self._addresses: dict[str, str] = {}
+        self._clients_tls = _tls(config.tls_cert, config.tls_key)
+        self._workers_tls = _tls(
+            config.workers_tls_cert, config.workers_tls_key, config.workers_tls_ca
+        )
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -126,8 +132,13 @@ class Gateway:
         return self._addresses["workers_listen"]
 
     @property
+    def local_workers_address(self) -> str:
+        """Where workers of this machine connect, as HOST:PORT with the real port."""
+        return self._addresses["local"]
+
+    @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'https' if self._clients_tls else 'http'}://{self.address}"
 
     def missing_pools(self) -> list[str]:
         """Pools without an instance; with none the fleet is ready."""
@@ -136,15 +147,16 @@ class Gateway:
 
     async def start(self) -> None:
         """Listens on both ports. Raises `ConfigError` where one is taken."""
-        clients = _listen(self.config.listen)
-        try:
-            workers = _listen(self.config.workers_listen)
-        except ConfigError:
-            clients.close()
-            raise
+        wanted = {"listen": self.config.listen, "workers_listen": self.config.workers_listen}
+        if self._workers_tls is not None:
+            wanted["local"] = "127.0.0.1:0"
+        listeners = _listen_all(wanted)
         await self._door.start()
+        clients = listeners.pop("listen")
+        workers = listeners["workers_listen"]
         self._addresses = {"listen": _name(clients), "workers_listen": _name(workers)}
-        await self.hub.start(workers)
+        self._addresses["local"] = _name(listeners.get("local", workers))
+        await self.hub.start(workers, self._workers_tls, listeners.get("local"))
         self._server = _Server(self._uvicorn_config())
         self._serving = asyncio.create_task(self._server.serve(sockets=[clients]))
         while not self._server.started and not self._serving.done():
@@ -179,7 +191,7 @@ class Gateway:
             self.window.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
-            await self._serving
+            await asyncio.wait([self._serving])  # Not cancelled where we are: it must end well.
         await self.hub.stop()
         await self._door.stop()
 
@@ -191,9 +203,13 @@ class Gateway:
             self.window.publish()
 
     def _uvicorn_config(self) -> uvicorn.Config:
-        limit = self.config.max_stream_buffer_bytes
-        protocol = type("GatewayProtocol", (DirectProtocol,), {"max_unsent_bytes": limit})
-        return uvicorn.Config(
+        limits = {
+            "max_unsent_bytes": self.config.max_stream_buffer_bytes,
+            "max_connections": self.config.max_connections,
+            "head_timeout_s": self.config.head_timeout_s,
+        }
+        protocol = type("GatewayProtocol", (DirectProtocol,), limits)
+        config = uvicorn.Config(
             self.app,
             http=protocol,
             ws="none",
@@ -206,6 +222,9 @@ class Gateway:
             timeout_keep_alive=math.ceil(self.config.keep_alive_s),
             timeout_graceful_shutdown=5,
         )
+        config.load()
+        config.ssl = self._clients_tls
+        return config
 
 
 _STOPPED = RequestError(
@@ -235,6 +254,23 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _tls(cert: str, key: str, clients_ca: str = "") -> ssl.SSLContext | None:
+    return tls.serving(cert, key, clients_ca) if cert else None
+
+
+def _listen_all(addresses: Mapping[str, str]) -> dict[str, socket.socket]:
+    """All of them, or none."""
+    found: dict[str, socket.socket] = {}
+    try:
+        for name, address in addresses.items():
+            found[name] = _listen(address)
+    except ConfigError:
+        for listener in found.values():
+            listener.close()
+        raise
+    return found
 
 
 def _listen(address: str) -> socket.socket:

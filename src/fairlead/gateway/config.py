@@ -18,6 +18,18 @@ class GatewayConfig:
     """Where clients connect; port 0 takes any free one."""
     workers_listen: str = "127.0.0.1:0"
     """Where workers connect."""
+    tls_cert: str = ""
+    """A PEM file with the certificate, and those between it and its authority, that clients are
+    shown; empty serves plain HTTP."""
+    tls_key: str = ""
+    """The key of that, in a PEM file without a password."""
+    workers_tls_cert: str = ""
+    """The same for the workers' port. Local workers connect through a port of their own, which is
+    bound to the loopback interface and needs no TLS."""
+    workers_tls_key: str = ""
+    workers_tls_ca: str = ""
+    """A PEM file; a worker must show a certificate that one of these authorities has signed, beside
+    the token. Empty: the token alone."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Tenant by API key. Empty: nobody needs a key, and everybody is the tenant "" ."""
     dashboard: bool = True
@@ -33,6 +45,10 @@ class GatewayConfig:
     """A prompt of a million tokens takes about 5 MB."""
     max_stream_buffer_bytes: int = 1024 * 1024
     """Unread output kept for one slow client; beyond it the request is cancelled."""
+    max_connections: int = 16384
+    """Clients' connections at once; more get a 503. Each takes a file descriptor."""
+    head_timeout_s: float = 10.0
+    """A client must have sent its request's address and headers after this time."""
     body_timeout_s: float = 30.0
     """A client must have sent its request's body after this time."""
     keep_alive_s: float = 75.0
@@ -53,6 +69,11 @@ class GatewayConfig:
                 parse_address(getattr(self, name))
             except ConfigError as error:
                 problems.append(f"{name}: {error}")
+        for cert, key in (("tls_cert", "tls_key"), ("workers_tls_cert", "workers_tls_key")):
+            if bool(getattr(self, cert)) != bool(getattr(self, key)):
+                problems.append(f"{cert} and {key} belong together: give both, or neither")
+        if self.workers_tls_ca and not self.workers_tls_cert:
+            problems.append("workers_tls_ca needs workers_tls_cert and workers_tls_key")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 problems.append(f"{name} must be positive, got {getattr(self, name)}")
@@ -66,6 +87,8 @@ _POSITIVE = (
     "max_watchers",
     "max_body_bytes",
     "max_stream_buffer_bytes",
+    "max_connections",
+    "head_timeout_s",
     "body_timeout_s",
     "keep_alive_s",
     "heartbeat_s",

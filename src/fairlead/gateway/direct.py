@@ -25,6 +25,9 @@ EXTENSION = "fairlead.direct"
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's address and headers together."""
 
+LINGER_S = 30.0
+"""For what is unsent when a connection is closed."""
+
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
 
 
@@ -32,7 +35,9 @@ class DirectProtocol(HttpToolsProtocol):
     """uvicorn's connection, which lends its transport to the exchange under way."""
 
     max_unsent_bytes = 1024 * 1024
-    """Of one reply; a subclass made for one gateway sets its own."""
+    """Of one reply; a subclass made for one gateway sets its own, as of the next two."""
+    max_connections = 16384
+    head_timeout_s = 10.0
 
     def __init__(
         self,
@@ -45,15 +50,22 @@ class DirectProtocol(HttpToolsProtocol):
         self.under_way: DirectExchange | None = None
         self._open_head_bytes: int | None = None
         """Received of a request whose headers are not complete; None between two heads."""
+        self._head_timer: asyncio.TimerHandle | None = None
+        """Runs while bytes have come that are no whole request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if len(self.connections) > self.max_connections:
+            self.refuse(503, "too many connections; use fewer, or try again later")
+            return
         # One that never asks anything is idle from the start.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self._open_head_bytes is not None:
             self._open_head_bytes += len(data)
@@ -61,6 +73,26 @@ class DirectProtocol(HttpToolsProtocol):
                 self.send_400_response(
                     f"more than {MAX_HEAD_BYTES} bytes of address and headers; send fewer"
                 )
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._stop_head_timer()
+            return
+        # Part of a head, or what nobody asked for: more of it does not begin the time anew.
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.under_way is not None:
+            return  # The next one's head, while this one's answer is still being written.
+        if not self.transport.is_closing():
+            self.refuse(
+                408, f"the headers did not arrive within {self.head_timeout_s:g} s; send them whole"
+            )
 
     def on_message_begin(self) -> None:
         self._open_head_bytes = 0
@@ -73,20 +105,36 @@ class DirectProtocol(HttpToolsProtocol):
         exchange = DirectExchange(self, self.cycle)
         self.scope["extensions"] = {EXTENSION: exchange}  # type: ignore[dict-item]
 
+    def timeout_keep_alive_handler(self) -> None:
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Closes the connection once all is sent. A client that does not read its answer does not
+        keep it open."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self.loop.call_later(LINGER_S, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
         super().connection_lost(exc)
         if self.under_way is not None:
             self.under_way.lost(CancelWhy.CLIENT_LEFT)
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed as HTTP is answered in OpenAI's error shape, too."""
+        self.refuse(400, msg)
+
+    def refuse(self, status: int, msg: str) -> None:
+        """Answers what never became a request, and hangs up."""
         error = {"message": msg, "type": "invalid_request_error", "param": None, "code": None}
         body = msgspec.json.encode({"error": error})
         self.transport.write(
-            STATUS_LINES[400] + b"content-type: application/json\r\nconnection: close\r\n"
+            STATUS_LINES[status] + b"content-type: application/json\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
-        self.transport.close()
+        self.hang_up()
 
 
 class DirectExchange(Exchange):
@@ -176,7 +224,7 @@ class DirectExchange(Exchange):
         cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self._protocol.transport.close()
+            self._protocol.hang_up()
         cycle.on_response()
         if not self._over.done():
             self._over.set_result(None)

@@ -118,7 +118,7 @@ class HttpApp:
         except FairleadError as error:
             _answer(exchange, RequestError(str(error), status=error.status))
         except Exception:
-            _log.exception("gateway.bug path=%s", exchange.path)
+            _log.exception("gateway.bug path=%r", exchange.path)
             _answer(exchange, _BUG)
         await exchange.finished()
 

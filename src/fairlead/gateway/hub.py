@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hmac
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -55,14 +56,27 @@ class Hub:
         """Those that were welcomed and are not gone."""
         self.strangers: set[WorkerLink] = set()
         self._models = models
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweeps = 0
         self._swept_s = 0.0
 
-    async def start(self, listener: socket.socket) -> None:
+    async def start(
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        local: socket.socket | None = None,
+    ) -> None:
+        """`tls` is spoken by those who come through `listener`; through `local`, nobody does."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: WorkerLink(self), sock=listener)
+        patience_s = None if tls is None else self.config.hello_timeout_s
+        self._servers.append(
+            await loop.create_server(
+                lambda: WorkerLink(self), sock=listener, ssl=tls, ssl_handshake_timeout=patience_s
+            )
+        )
+        if local is not None:
+            self._servers.append(await loop.create_server(lambda: WorkerLink(self), sock=local))
         self._swept_s = self.driver.clock()
         self._sweep_timer = loop.call_later(self.config.heartbeat_s, self._sweep)
 
@@ -72,9 +86,9 @@ class Hub:
             self._sweep_timer.cancel()
         for link in [*self.workers.values(), *self.strangers]:
             link.hang_up("the gateway stopped")
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
 
     @property
     def pools(self) -> set[str]:

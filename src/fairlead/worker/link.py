@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -77,13 +78,24 @@ class Link:
     """The connection to one gateway, as it is now; `run` keeps it up."""
 
     def __init__(
-        self, address: Address, receiver: Receiver, tell: Callable[[str], None] = lambda line: None
+        self,
+        address: Address,
+        receiver: Receiver,
+        tell: Callable[[str], None] = lambda line: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
         self.epoch = 0
         """Welcomes so far: tells answers of this connection from those of the last."""
         self._receiver = receiver
         self._tell = tell
+        self._tls = tls
+        # What a port hears that expects another kind of worker ends in silence.
+        self._hint = (
+            " (does it speak TLS? then give tls_ca)"
+            if tls is None
+            else " (does it not speak TLS, or want another tls_cert?)"
+        )
         self._connection: _Connection | None = None
         self._leaving = False
 
@@ -140,7 +152,7 @@ class Link:
         try:
             welcome = await self._handshake(connection)
             if welcome is None:
-                return "it hung up without a welcome"
+                return "it hung up without a welcome" + self._hint
             return await self._hold(connection, welcome)
         finally:
             self._connection = None
@@ -151,9 +163,16 @@ class Link:
         loop = asyncio.get_running_loop()
         try:
             transport, connection = await asyncio.wait_for(
-                loop.create_connection(_Connection, self.address.host, self.address.port),
+                loop.create_connection(
+                    _Connection, self.address.host, self.address.port, ssl=self._tls
+                ),
                 WELCOME_WITHIN_S,
             )
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigError(
+                f"the gateway at {self.address} does not show a certificate that tls_ca vouches "
+                f"for: {error.verify_message}"
+            ) from error
         except socket.gaierror as error:
             raise ConfigError(
                 f"cannot join {self.address}: unknown host {self.address.host!r} "

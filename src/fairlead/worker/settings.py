@@ -72,6 +72,13 @@ class WorkerSettings:
     """A stream of an `openai` engine without a token for so long is stuck, and goes elsewhere."""
     next_token_timeout_s: float = 60.0
     """The same once it has begun."""
+    tls_ca: str = ""
+    """A PEM file; the gateway must show a certificate that one of these authorities has signed, for
+    the host of `join`. Empty: no TLS."""
+    tls_cert: str = ""
+    """What the gateway is shown, where it wants that."""
+    tls_key: str = ""
+    """The key of that; empty where it is in the same file."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -82,6 +89,8 @@ class WorkerSettings:
             Address.parse(self.join)
         except ConfigError as error:
             yield str(error)
+        if (self.tls_cert or self.tls_key) and not (self.tls_ca and self.tls_cert):
+            yield "tls_key needs tls_cert, and tls_cert needs tls_ca, which turns TLS on"
         if self.engine not in ENGINES:
             yield f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}"
         elif self.engine not in SUPPORTED:
@@ -165,6 +174,9 @@ class WorkerSettings:
             "kv-replay": self.kv_replay,
             "first-token-timeout-s": self.first_token_timeout_s,
             "next-token-timeout-s": self.next_token_timeout_s,
+            "tls-ca": self.tls_ca or None,
+            "tls-cert": self.tls_cert or None,
+            "tls-key": self.tls_key or None,
         }
         # One word each, so that a value that begins with a dash stays a value.
         return [f"--{name}={value}" for name, value in values.items() if value is not None]

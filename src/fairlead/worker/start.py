@@ -27,6 +27,7 @@ from fairlead.worker.opaque.worker import OpaqueWorker
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
+from fairlead.worker.tls import tls_of
 from fairlead.worker.words import Vocabulary, tokenizer_for
 from fairlead.worker.worker import Worker
 
@@ -78,6 +79,7 @@ def build_worker(
         n_vocabulary=engine.n_vocabulary,
         tell=tell,
         step_log=None if settings.step_log is None else StepLog(settings.step_log),
+        tls=tls_of(settings),
     )
 
 

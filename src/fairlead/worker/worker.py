@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -71,6 +72,7 @@ class Worker:
         clock: GatewayClock | None = None,
         tell: Callable[[str], None] = lambda line: None,
         step_log: StepLog | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._step_log = step_log
         self._instance = instance
@@ -81,7 +83,7 @@ class Worker:
         self._clock = clock or GatewayClock()
         self._tell = tell
         self._gateway = gateway
-        self._link = Link(gateway, self, tell)
+        self._link = Link(gateway, self, tell, tls)
         self._peers = Receiver(self)
         self._address = ""
         """Where other workers bring sequences to."""

@@ -2,9 +2,9 @@
 
 Source: our own; early rejection on predicted load is Mooncake's, the two checks xLLM-Service's.
 Rule:   a request is rejected if on every instance the predicted first token comes after
-        `tolerance` times its `ttft_s`, or the predicted last token after `tolerance` times its
-        deadline. A promised pace (`tpot_s`) rejects nobody: the instance's budget protects it.
-        Batch work is never rejected.
+        `tolerance` times its `ttft_s` (`margin` of that where a queue stands), or the predicted
+        last token after `tolerance` times its deadline. A promised pace (`tpot_s`) rejects nobody:
+        the instance's budget protects it. Batch work is never rejected.
 
 Instances that only decode are asked for the time from the first token to the last, and only where
 the first is made by one that hands off; for all of it where nobody else is left.
@@ -20,18 +20,28 @@ from fairlead.model import InstanceView, RequestView, Role
 from fairlead.policies.admission import sides
 from fairlead.policies.registry import admission
 
+QUEUE = 8
+"""So many who wait are a queue: how long it takes is known less well than how long work takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Params:
     tolerance: float = 1.0
     """How far beyond the promise a prediction must lie, as a factor of the promise. Above 1 gives
     doubtful requests a chance, at the expense of those already inside."""
+    margin: float = 0.6
+    """Of that, the part within which the prediction must lie where a queue stands, above 0 and at
+    most 1. Under more load than the fleet can bear the queue is always as long as admission lets it
+    be: at 1 everybody's first token comes when it is due, give or take, and half of the work is for
+    those who miss."""
     min_retry_after_s: float = 1.0
     """Shortest Retry-After: below it a rejected client only adds load."""
 
     def __post_init__(self) -> None:
         if self.tolerance <= 0 or self.min_retry_after_s <= 0:
             raise ValueError("tolerance and min_retry_after_s must be positive")
+        if not 0 < self.margin <= 1:
+            raise ValueError(f"margin must be above 0 and at most 1, got {self.margin}")
 
 
 @admission("predicted", Params)
@@ -60,7 +70,8 @@ class Predicted:
         waited_s = now - request.arrival_s
         excess_s = float("-inf")
         if objective.ttft_s is not None:
-            excess_s = waited_s + view.predicted_ttft_s(request) - tolerance * objective.ttft_s
+            within = tolerance * (self._params.margin if view.waiting >= QUEUE else 1.0)
+            excess_s = waited_s + view.predicted_ttft_s(request) - within * objective.ttft_s
         if objective.deadline_s is not None:
             if view.role is Role.PREFILL and handed_off_s is not None:
                 e2e_s = waited_s + view.predicted_ttft_s(request) + handed_off_s

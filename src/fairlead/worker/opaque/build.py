@@ -20,6 +20,7 @@ from fairlead.worker.opaque.setting import Patience, Setting
 from fairlead.worker.opaque.subscribe import check_available
 from fairlead.worker.opaque.worker import OpaqueWorker
 from fairlead.worker.settings import WorkerSettings
+from fairlead.worker.tls import tls_of
 from fairlead.worker.words import Vocabulary
 
 
@@ -38,6 +39,7 @@ def build_opaque(settings: WorkerSettings, token: str, tell: Callable[[str], Non
         Patience(settings.first_token_timeout_s, settings.next_token_timeout_s),
         settings.kv_events,
         settings.kv_replay,
+        tls_of(settings),
     )
     asked = Asked(settings.served_as or settings.model, settings.prompts, settings.max_context)
     return OpaqueWorker(

@@ -56,7 +56,7 @@ class Life:
         self._dialect = facts.dialect
         self._circuit = circuit
         self._clock = GatewayClock()
-        self._link = Link(setting.gateway, self, setting.tell)
+        self._link = Link(setting.gateway, self, setting.tell, setting.tls)
         latency = from_coefficients(spec.latency)
         self._load = Load(spec, latency, tells_cache=setting.kv_events is not None)
         self._asking = Asking(setting, facts.dialect, self._load, self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,3 +41,5 @@ class Setting:
     """Where the server publishes events of its cache, over ZeroMQ."""
     kv_replay: str | None = None
     """Where it repeats them."""
+    tls: ssl.SSLContext | None = None
+    """What the gateway is dialled with; None for plain TCP."""
