@@ -43,8 +43,9 @@ def held_against_the_truth(path: Path) -> None:
         StepShape(8, 8 * 1000, 0, 0.0, 1000, 8),
         StepShape(0, 0, 2000, 2000 * 1000.0, 2000, 1),
     ):
-        # A wide margin: what is tested is that the right thing is measured, not this machine.
-        assert found.step_s(shape) == pytest.approx(truth.step_s(shape) / SPEED, rel=0.3)
+        # A wide margin: what is tested is that the right thing is measured, not this machine,
+        # which makes steps longer when it is busy and never shorter.
+        assert 0.7 < found.step_s(shape) / (truth.step_s(shape) / SPEED) < 2.0
 
 
 def test_a_worker_tells_of_its_steps(tmp_path: Path) -> None:
