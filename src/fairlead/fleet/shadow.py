@@ -513,7 +513,8 @@ class Shadow:
         that keeps the pace it promised lets requests wait though it has memory and compute to
         spare, which no price of a step shows."""
         begun_s = self._begun_s
-        if n_ahead < RATE_NEEDS or len(begun_s) < RATE_NEEDS:
+        # Only who goes by due times holds anybody back for the pace of others.
+        if not self._urgent_first or n_ahead < RATE_NEEDS or len(begun_s) < RATE_NEEDS:
             return 0.0
         first = -min(len(begun_s), RATE_OF)
         since_s = max(begun_s[first], self._queue_since_s)
