@@ -8,18 +8,16 @@ plans by. Nothing is counted per token. A report corrects it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import islice
 
-from fairlead import latency
 from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.paces import Pause
 from fairlead.fleet.prefix_index import PrefixIndex
+from fairlead.fleet.prices import StepPrices
 from fairlead.fleet.tracked import Tracked
-from fairlead.latency.model import LatencyModel, StepShape
+from fairlead.fleet.turns import Turns
 from fairlead.model import InstanceId, InstanceSpec, Report, RequestId, RequestView, Role
 
 CHUNK_TOKENS = 2048
@@ -27,20 +25,9 @@ CHUNK_TOKENS = 2048
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 NOT_PENDING = (0, 0.0, 0.0)
-RATE_OF = 64
-"""How fast requests begin is taken from so many of the last ones that began while others waited;"""
-RATE_NEEDS = 8
-"""from fewer it is not known."""
 ALWAYS_WAITING = 2
 """So many may wait at an instance, however slowly others begin: it must not stand still until we
 hear that one has begun."""
-
-
-@lru_cache(maxsize=256)
-def _latency_model(coefficients: tuple[tuple[str, float], ...]) -> LatencyModel:
-    """Equal instances share a model, with the prices that it remembers: a decision looks at all of
-    them, and what a thousand of them share stays in the processor's cache."""
-    return latency.from_coefficients(dict(coefficients))
 
 
 class Present:
@@ -59,12 +46,9 @@ class Shadow:
     __slots__ = (
         "_answer",
         "_backlog_tokens",
-        "_begun_s",
         "_block_tokens",
-        "_chunk",
         "_coming",
         "_context",
-        "_decode_prices",
         "_decoding",
         "_draining",
         "_free_tokens",
@@ -75,14 +59,14 @@ class Shadow:
         "_pending",
         "_pending_depth",
         "_present",
-        "_queue_since_s",
+        "_prices",
         "_rate_per_s",
         "_requests",
+        "_turns",
         "_urgent_first",
         "attempts",
         "has_room",
         "id",
-        "latency",
         "n_leaving",
         "pool",
         "prefixes",
@@ -92,7 +76,6 @@ class Shadow:
         "retiring",
         "role",
         "running",
-        "slowdown",
         "spec",
         "stopping",
         "total_blocks",
@@ -115,8 +98,7 @@ class Shadow:
         self.role: Role = spec.role
         self.price_per_hour = spec.price_per_hour
         self.total_blocks = spec.n_blocks
-        self.latency = _latency_model(tuple(spec.latency.items()))
-        self.slowdown = 1.0
+        self._prices = StepPrices(spec)
         self.running = 0
         self.waiting = 0
         self.has_room = True
@@ -151,20 +133,13 @@ class Shadow:
         self.promised_tokens = 0
         """The sum of those tokens."""
         self._decoding: dict[RequestId, None] = {}
-        self._begun_s: deque[float] = deque(maxlen=512)
-        """When the last first tokens came."""
-        self._queue_since_s = present.now
-        """Since when somebody has waited all the time."""
+        self._turns = Turns(present.now)
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
         """Hand-offs from here that are under way."""
-        self._decode_prices: dict[int, tuple[float, float]] = {}
-        """By batch: the context it was priced at, and the price."""
         self._answer: tuple[RequestId, float] | None = None
         """The last predicted first token, until anything changes."""
-        self._chunk: tuple[int, int, float] | None = None
-        """The last step with prefill that was priced: its tokens, where they start, the price."""
         self.prefixes = HeldPrefixes(PrefixIndex() if index is None else index, spec.n_blocks)
 
     # ---------------------------------------------------------------- the view
@@ -218,6 +193,7 @@ class Shadow:
         return max(alone_s - steps * self._decode_step_s(self.running), 0.0)
 
     def broken_paces(self, pause_s: float) -> float:
+        self._advance()
         if pause_s <= 0 or not (self._pending or self._decoding):
             return 0.0
         pause = Pause(pause_s, self._decode_step_s(self.running + 1), self._lengths, self._now)
@@ -255,7 +231,7 @@ class Shadow:
         if elapsed_s <= 0:
             return
         self._now = self._present.now
-        self._answer = self._chunk = None
+        self._answer = None
         if self._backlog_tokens > 0:
             left = self._backlog_tokens - elapsed_s * self._prefill_rate_per_s()
             # While something is pending, something is left to do for it.
@@ -296,7 +272,7 @@ class Shadow:
         tokens = self._await_no_more(request)
         self.prefixes.computed(request)
         self._decoding[request] = None
-        self._begun_s.append(self._now)
+        self._turns.began(self._now)
         self._context += context_tokens
         self._free_tokens -= tokens
         self._count()
@@ -373,12 +349,12 @@ class Shadow:
         """Something came, went, or changed places."""
         self.running = len(self._decoding) + len(self._coming)
         if not self.waiting:
-            self._queue_since_s = self._present.now
+            self._turns.nobody_waits(self._present.now)
         self.waiting = len(self._pending)
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
         self.has_room = queue_or_seat and not self.draining
-        self._answer = self._chunk = None
+        self._answer = None
         self._rate_per_s = None
 
     def correct(self, report: Report, inside: Mapping[RequestId, int]) -> None:
@@ -386,9 +362,7 @@ class Shadow:
 
         `inside` are the report's requests with their attempts."""
         self.report = report
-        if report.slowdown != self.slowdown:
-            self.slowdown = report.slowdown
-            self._decode_prices.clear()
+        self._prices.slow_down(report.slowdown)
         pending = self._pending
         unseen = sum(tokens for id, (tokens, _, _) in pending.items() if id not in inside)
         self._backlog_tokens = float(report.queued_tokens + unseen)
@@ -397,7 +371,7 @@ class Shadow:
             unseen_kv = sum(n for id, n in self._coming.items() if id not in inside)
             self._free_tokens -= unseen_kv
         self._context = float(report.context_tokens) if self._decoding else 0.0
-        self._answer = self._rate_per_s = self._chunk = None
+        self._answer = self._rate_per_s = None
         self.prefixes.hear(report)
         self._now = self._present.now
 
@@ -427,10 +401,7 @@ class Shadow:
         in the last so many seconds."""
         if self.waiting < ALWAYS_WAITING:
             return True
-        begun_s, since_s = self._begun_s, self._present.now - hold_s
-        while begun_s and begun_s[0] < since_s:
-            begun_s.popleft()
-        allowed = max(ALWAYS_WAITING, len(begun_s))
+        allowed = max(ALWAYS_WAITING, self._turns.n_later_than(self._present.now - hold_s))
         return self.waiting < allowed or self._n_before(request, hold_s) < allowed
 
     def _n_before(self, request: RequestView, hold_s: float) -> int:
@@ -452,16 +423,7 @@ class Shadow:
     # ---------------------------------------------------------------- prices
 
     def _decode_step_s(self, batch: int) -> float:
-        """A decode step of this batch; its price is kept while the context stays within 3 %."""
-        if batch > self._max_sequences:
-            batch = self._max_sequences
-        context = self._context
-        kept = self._decode_prices.get(batch)
-        if kept is None or abs(kept[0] - context) > 0.03 * context:
-            shape = StepShape(batch, int(context), 0, 0.0, 0, batch)
-            kept = (context, self.latency.step_s(shape) * self.slowdown)
-            self._decode_prices[batch] = kept
-        return kept[1]
+        return self._prices.decode_s(batch, self._context)
 
     def _prefill_rate_per_s(self) -> float:
         rate_per_s = self._rate_per_s
@@ -477,14 +439,7 @@ class Shadow:
         return max(int(self._pending_depth / self.promised_tokens) - CHUNK_TOKENS // 2, 0)
 
     def _prefill_step_s(self, tokens: int, start: int) -> float:
-        chunk = self._chunk
-        if chunk is not None and chunk[0] == tokens and chunk[1] == start:
-            return chunk[2]
-        batch, pairs = self.running, tokens * (start + tokens / 2)
-        shape = StepShape(batch, int(self._context), tokens, pairs, start + tokens, batch + 1)
-        step_s = self.latency.step_s(shape) * self.slowdown
-        self._chunk = (tokens, start, step_s)
-        return step_s
+        return self._prices.prefill_s(self.running, int(self._context), tokens, start)
 
     def _prefill_s(self, work: float, own: int, end: int) -> float:
         """Time to work off `work` tokens, the last `own` of which reach context `end`."""
@@ -512,16 +467,8 @@ class Shadow:
         """Time until so many have begun, as fast as others did while there was a queue. An instance
         that keeps the pace it promised lets requests wait though it has memory and compute to
         spare, which no price of a step shows."""
-        begun_s = self._begun_s
         # Only who goes by due times holds anybody back for the pace of others.
-        if not self._urgent_first or n_ahead < RATE_NEEDS or len(begun_s) < RATE_NEEDS:
-            return 0.0
-        first = -min(len(begun_s), RATE_OF)
-        since_s = max(begun_s[first], self._queue_since_s)
-        n_begun = sum(t_s > since_s for t_s in islice(begun_s, len(begun_s) + first, None))
-        if n_begun < RATE_NEEDS:
-            return 0.0
-        return n_ahead * (self._present.now - since_s) / n_begun
+        return self._turns.wait_s(n_ahead, self._present.now) if self._urgent_first else 0.0
 
     def backlog_s(self) -> float:
         """Time to work off what is queued."""
