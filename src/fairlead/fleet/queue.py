@@ -83,10 +83,6 @@ class FleetQueue:
         assert tracked.line is not None
         return (1, self._fairness.key(tracked.line[1]), tracked.rank)
 
-    def is_first(self, tracked: Tracked) -> bool:
-        """Whether nobody is before it in its line."""
-        return tracked.line is not None and self._lines[tracked.line][0] is tracked
-
     def has_line(self, model: str, lane: Lane) -> bool:
         """Whether anybody waits there already."""
         return (model, lane) in self._lines

@@ -23,15 +23,6 @@ class Roster:
     def models(self) -> Iterable[str]:
         return self._begin
 
-    @property
-    def n_models(self) -> int:
-        return len(self._begin)
-
-    @property
-    def has_takers(self) -> bool:
-        """Whether any instance only takes over."""
-        return any(self._take_over.values())
-
     def serves(self, model: str) -> bool:
         return model in self._begin
 

@@ -92,20 +92,10 @@ class Gateway:
             self.window,
         )
         """The ASGI application, for tests without a port."""
-        self._batches: Batches | None = None
-        if batches is not None:
-            paces = [o.tpot_s for o in objectives.values() if o.tpot_s is not None]
-            filling = Filling(min(paces, default=None))
-            self._batches = batches(
-                Sender(
-                    intake,
-                    self.driver,
-                    self._door,
-                    self.app.calls,
-                    models.__contains__,
-                    lambda model: fleet.spare(model, filling),
-                )
-            )
+        self._batches = (
+            None if batches is None else batches(self._sender(fleet, intake, models, objectives))
+        )
+        if self._batches is not None:
             self.app.batches = self._batches.pages
         self._addresses: dict[str, str] = {}
         self._clients_tls = _tls(config.tls_cert, config.tls_key)
@@ -115,6 +105,25 @@ class Gateway:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
+
+    def _sender(
+        self,
+        fleet: Core,
+        intake: Intake,
+        models: Mapping[str, ServedModel],
+        objectives: Mapping[str, Objective],
+    ) -> Sender:
+        """Sends lines of batches, as many as leave the promised paces of the others alone."""
+        paces = [o.tpot_s for o in objectives.values() if o.tpot_s is not None]
+        filling = Filling(min(paces, default=None))
+        return Sender(
+            intake,
+            self.driver,
+            self._door,
+            self.app.calls,
+            models.__contains__,
+            lambda model: fleet.spare(model, filling),
+        )
 
     def _window(self, fleet: Core, about: Mapping[str, Any]) -> WindowPages:
         window = Window(self.metrics, fleet)

@@ -78,10 +78,6 @@ class Outgoing:
         """What was computed when this pass over the KV began."""
         self._is_frozen = False
 
-    @property
-    def is_frozen(self) -> bool:
-        return self._is_frozen
-
     def begin(self) -> Command | None:
         sequence = self._instance.sequences.get(self.order.request)
         if sequence is None or sequence.attempt != self.order.attempt or not sequence.n_produced:

@@ -71,10 +71,6 @@ class Batch:
     lease_s: float = 0.0
 
     @property
-    def is_open(self) -> bool:
-        return self.status in OPEN
-
-    @property
     def results(self) -> tuple[str, str]:
         """The ids of its output file and its error file, whether or not they exist."""
         stem = self.id.removeprefix("batch_")

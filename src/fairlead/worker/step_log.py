@@ -59,15 +59,6 @@ class StepTail:
         self._file.close()
 
 
-def read_step_log(path: str | Path) -> list[Point]:
-    """The measured steps of a log; raises `ConfigError` where it is none."""
-    tail = StepTail(path)
-    try:
-        return tail.new()
-    finally:
-        tail.close()
-
-
 def _point(row: list[str]) -> Point:
     decodes, context, prefill, pairs, longest, sampled, seconds = row
     shape = StepShape(

@@ -20,7 +20,6 @@ import fairlead
 from fairlead.instance.instance import Instance
 from fairlead.model import (
     RefuseWhy,
-    Report,
     Request,
     RequestId,
     Step,
@@ -31,6 +30,7 @@ from fairlead.worker.executor import Executor, Output
 from fairlead.worker.handoff import Sender
 from fairlead.worker.link import Address, Link
 from fairlead.worker.receiver import Receiver
+from fairlead.worker.reports import Reports
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
 from fairlead.worker.wire import (
@@ -48,11 +48,6 @@ from fairlead.worker.wire import (
     ToWorker,
     Welcome,
 )
-
-SOONEST_REPORT_S = 0.05
-"""A change such as a finish is reported at once, unless a report went out this recently: the
-fleet's shadow bridges that much, and a report of hundreds of sequences is not free."""
-
 
 T = TypeVar("T")
 
@@ -97,11 +92,7 @@ class Worker:
         self._dismissed: str | None = None
         """Why the gateway sent us away; None while it has not."""
         self._wake = asyncio.Event()
-        self._heartbeat_s = 1.0
-        self._reported_s = float("-inf")
-        self._next_report: asyncio.TimerHandle | None = None
-        self._has_news = False
-        """The next report is due for a change, earlier than the heartbeat."""
+        self._reports = Reports(self._clock, self._send_report)
 
     async def run(self) -> str | None:
         """Serves until drained, and returns None, or until the gateway says goodbye, and returns
@@ -122,8 +113,7 @@ class Worker:
             self._executor.close()
             if self._step_log is not None:
                 self._step_log.close()
-            if self._next_report is not None:
-                self._next_report.cancel()
+            self._reports.stop()
         return self._dismissed
 
     def drain(self) -> None:
@@ -180,7 +170,7 @@ class Worker:
         for end in frame.ended:
             self._executor.forget(end.request)
         if frame.ended or frame.preempted:
-            self._report_soon()
+            self._reports.soon()
         return frame
 
     # ---------------------------------------------------------------- what the gateway says
@@ -193,12 +183,11 @@ class Worker:
     def welcomed(self, welcome: Welcome) -> None:
         """What is still inside from before belongs to nobody: the fleet has sent it elsewhere."""
         self._clock.restart(welcome.gateway_time_s)
-        self._heartbeat_s = welcome.heartbeat_s
         self._tell(f"joined {self._link.address} as {welcome.instance}")
         self._later.clear()
         for request_id, attempt in list(self._instance.attempts.items()):
             self._obey(Abort(request_id, attempt))
-        self._send_report(whole_cache=True)
+        self._reports.begin(welcome.heartbeat_s)
 
     def received(self, message: ToWorker) -> None:
         match message:
@@ -210,7 +199,7 @@ class Worker:
                 self.drain()
             case Ping(gateway_time_s, whole_cache):
                 self._clock.hear(gateway_time_s)
-                self._send_report(whole_cache)
+                self._reports.now(whole_cache)
             case _:
                 self._tell(f"the gateway said {type(message).__name__} out of turn; ignored")
         self._wake.set()
@@ -251,7 +240,7 @@ class Worker:
         )
         if why is None:
             self._streams.open(request, order.produced)
-            self._report_soon()
+            self._reports.soon()
         else:
             self._link.send(Rejected(request.id, attempt, why, said))
 
@@ -274,7 +263,7 @@ class Worker:
         if self._instance.abort(request_id, self._clock.now_s(), attempt):
             self._streams.close(request_id)
             self._executor.forget(request_id)
-            self._report_soon()
+            self._reports.soon()
 
     # ---------------------------------------------------------------- hand-offs
 
@@ -313,12 +302,12 @@ class Worker:
 
     def came(self, request: Request, produced: list[int]) -> None:
         self._streams.open(request, produced)
-        self._report_soon()
+        self._reports.soon()
 
     def left(self, request: RequestId) -> None:
         self._streams.close(request)
         self._executor.forget(request)
-        self._report_soon()
+        self._reports.soon()
 
     def _start_move(self, message: Move) -> None:
         task = asyncio.get_running_loop().create_task(self._move(message))
@@ -337,30 +326,11 @@ class Worker:
         self._dismissed = await self._link.run()
         self._wake.set()
 
-    def _report_soon(self) -> None:
-        """Something changed that the fleet had better know before the next heartbeat."""
-        if not self._has_news:
-            self._has_news = True
-            soonest_s = self._reported_s + SOONEST_REPORT_S
-            self._report_in(max(soonest_s - self._clock.now_s(), 0.0))
-
-    def _report_in(self, seconds: float) -> None:
-        """The next report goes out then, instead of when it was due."""
-        if self._next_report is not None:
-            self._next_report.cancel()
-        loop = asyncio.get_running_loop()
-        self._next_report = loop.call_later(seconds, self._send_report)
-
-    def _send_report(self, whole_cache: bool = False) -> None:
-        if self._link.ready:
-            self._link.send(Heartbeat(self._report(whole_cache)))
-        self._has_news = False
-        self._report_in(self._heartbeat_s)
-
-    def _report(self, whole_cache: bool) -> Report:
+    def _send_report(self, whole_cache: bool) -> bool:
+        if not self._link.ready:
+            return False
         now = self._clock.now_s()
-        self._reported_s = now
-        return msgspec.structs.replace(
-            self._instance.report(now, whole_cache=whole_cache),
-            as_of_s=self._clock.gateways(now),
-        )
+        report = self._instance.report(now, whole_cache=whole_cache)
+        as_of_s = self._clock.gateways(now)
+        self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
+        return True

@@ -11,7 +11,7 @@ from fairlead.gateway.intake import Intake
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.caller import Caller
 from fairlead.gateway.tenants.door import Door
-from fairlead.model import CancelWhy, RequestError
+from fairlead.model import CancelWhy
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,3 @@ class Sender:
         for call in list(calls):
             self._calls.discard(call)
             call.abandon(CancelWhy.CLIENT_LEFT)
-
-    @staticmethod
-    def is_final(error: RequestError) -> bool:
-        """The same line would be refused again."""
-        return error.status not in (429, 500, 503)

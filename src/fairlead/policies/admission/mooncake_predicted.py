@@ -18,26 +18,14 @@ made rejects nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from statistics import fmean
 
 from fairlead.model import InstanceView, RequestView, Role
 from fairlead.policies.admission import sides
 from fairlead.policies.admission.decode_load import Inside, Pace
+from fairlead.policies.admission.mooncake_early import Params
 from fairlead.policies.registry import admission
-
-
-@dataclass(frozen=True, slots=True)
-class Params:
-    most: float = 1.0
-    """Highest load that is admitted, as a factor of the promise."""
-    retry_after_s: float = 1.0
-    """Shortest Retry-After."""
-
-    def __post_init__(self) -> None:
-        if self.most <= 0 or self.retry_after_s <= 0:
-            raise ValueError("most and retry_after_s must be positive")
 
 
 @admission("mooncake-predicted", Params)

@@ -23,6 +23,7 @@ from fairlead.worker.opaque.load import Load
 from fairlead.worker.opaque.setting import Setting
 from fairlead.worker.opaque.subscribe import Subscriber
 from fairlead.worker.opaque.watch import Watch
+from fairlead.worker.reports import Reports
 from fairlead.worker.wire import (
     VERSION,
     Abort,
@@ -39,8 +40,6 @@ from fairlead.worker.wire import (
     Welcome,
 )
 
-SOONEST_REPORT_S = 0.05
-"""As in a worker with an instance of its own: the fleet's shadow bridges that much."""
 BUSY_S = 1.0
 """How long a server that is busy is left alone where it does not say itself."""
 
@@ -68,10 +67,7 @@ class Life:
         self._dismissed: str | None = None
         self._draining = False
         self._busy_until_s = float("-inf")
-        self._heartbeat_s = 1.0
-        self._reported_s = float("-inf")
-        self._next_report: asyncio.TimerHandle | None = None
-        self._has_news = False
+        self._reports = Reports(self._clock, self._send_report)
 
     @property
     def down(self) -> str:
@@ -94,8 +90,7 @@ class Life:
             raise group.exceptions[0] from None
         finally:
             self._asking.drop_all()
-            if self._next_report is not None:
-                self._next_report.cancel()
+            self._reports.stop()
         return self._dismissed
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
@@ -131,10 +126,9 @@ class Life:
     def welcomed(self, welcome: Welcome) -> None:
         """What is still inside from before belongs to nobody: the fleet has sent it elsewhere."""
         self._clock.restart(welcome.gateway_time_s)
-        self._heartbeat_s = welcome.heartbeat_s
         self._set.tell(f"joined {self._link.address} as {welcome.instance}")
         self._asking.drop_all()
-        self._send_report(whole_cache=True)
+        self._reports.begin(welcome.heartbeat_s)
 
     def received(self, message: ToWorker) -> None:
         match message:
@@ -149,7 +143,7 @@ class Life:
                 self.drain()
             case Ping(gateway_time_s, whole_cache):
                 self._clock.hear(gateway_time_s)
-                self._send_report(whole_cache)
+                self._reports.now(whole_cache)
             case _:
                 self._set.tell(f"the gateway said {type(message).__name__} out of turn; ignored")
 
@@ -220,28 +214,18 @@ class Life:
         if not self._link.connected:
             self._asking.drop_all()
         self._see_whether_over()
-        if not self._has_news:
-            self._has_news = True
-            soonest_s = self._reported_s + SOONEST_REPORT_S
-            self._report_in(max(soonest_s - self._clock.now_s(), 0.0))
+        self._reports.soon()
 
-    def _report_in(self, seconds: float) -> None:
-        if self._next_report is not None:
-            self._next_report.cancel()
-        loop = asyncio.get_running_loop()
-        self._next_report = loop.call_later(seconds, self._send_report)
-
-    def _send_report(self, whole_cache: bool = False) -> None:
+    def _send_report(self, whole_cache: bool) -> bool:
         # Cache news that are not sent would be lost; so would be tokens told after a report.
-        if self._link.ready:
-            now = self._clock.now_s()
-            self._asking.flush()
-            self._reported_s = now
-            report = self._load.report(self._asking.answers, now, whole_cache)
-            as_of_s = self._clock.gateways(now)
-            self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
-        self._has_news = False
-        self._report_in(self._heartbeat_s)
+        if not self._link.ready:
+            return False
+        now = self._clock.now_s()
+        self._asking.flush()
+        report = self._load.report(self._asking.answers, now, whole_cache)
+        as_of_s = self._clock.gateways(now)
+        self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
+        return True
 
 
 _NO_SCHEMA = "response_format is not passed on to it"
