@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairlead.gateway.choices import Choice
 from fairlead.gateway.render import quote
-from fairlead.gateway.streams import Call, Choice
+from fairlead.gateway.streams import Call
 from fairlead.gateway.translations import messages
 from fairlead.gateway.translations.events import event
 from fairlead.model import FinishReason, RequestError

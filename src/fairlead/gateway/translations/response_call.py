@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairlead.gateway.choices import Choice
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import quote
-from fairlead.gateway.streams import Call, Choice
+from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.door import Meter
 from fairlead.gateway.translations.events import event
 from fairlead.gateway.translations.responses import ResponseBody
