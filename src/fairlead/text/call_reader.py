@@ -110,7 +110,7 @@ class CallReader:
 
     def flush(self) -> list[Piece]:
         """What was held back, at the end of the answer."""
-        while self._held and self._at in (_At.HEAD, _At.WHOLE):
+        while self._at in (_At.HEAD, _At.WHOLE):
             if not self._take_whole(self._held):
                 self._is_none()
             while self._held and self._read[self._at]():
@@ -126,8 +126,8 @@ class CallReader:
         mark = self._shape.begins
         start = self._held.find(mark)
         if start >= 0:
-            self._say(self._take(start).rstrip())
-            self._before = self._take(len(mark))
+            self._say(self._take(len(self._held[:start].rstrip())))
+            self._before = self._take(self._held.index(mark) + len(mark))
             self._at = _At.HEAD
             return True
         certain = self._held[: possible_start(self._held, mark)].rstrip()
@@ -178,7 +178,8 @@ class CallReader:
     def _arguments(self) -> bool:
         """Up to the bracket that closes them."""
         end = self._end_of_arguments()
-        self._pieces.append(Given(self.n_calls - 1, self._take(end)))
+        if end:
+            self._pieces.append(Given(self.n_calls - 1, self._take(end)))
         return self._at is not _At.ARGUMENTS
 
     def _tail(self) -> bool:

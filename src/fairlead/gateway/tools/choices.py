@@ -105,12 +105,12 @@ class CallingChoice(Choice):
                         self.parts.append(SaidText())
                     self.parts[-1].add(text)
                 case Called(index, name):
-                    self.parts.append(MadeCall(self._call_id(index), name))
+                    self.parts.append(MadeCall(self.call_id(index), name))
                 case Given(_, text):
                     self.parts[-1].add(text)
         return pieces
 
-    def _call_id(self, index: int) -> str:
+    def call_id(self, index: int) -> str:
         """The same for every client that asks twice, and another for every call."""
         return f"call_{self.request.id.replace('.', '_')}_{index}"
 
@@ -148,7 +148,7 @@ class StreamedCalls(CallingChoice):
             case Said(text):
                 return {"content": text}
             case Called(index, name):
-                call = MadeCall(self._call_id(index), name)
+                call = MadeCall(self.call_id(index), name)
                 return {"tool_calls": [{"index": index, **_shown_call(call)}]}
             case Given(index, text):
                 return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
