@@ -54,8 +54,10 @@ class MessageCall(Call):
 
     def _goodbye(self) -> bytes:
         choice = self._choice
-        streamed = isinstance(choice, StreamedBlocks)
-        stopped = choice.stop() if streamed else event("content_block_stop", index=0)
+        if isinstance(choice, StreamedBlocks):
+            stopped = choice.stop()
+        else:
+            stopped = event("content_block_stop", index=0)
         told = event("message_delta", delta=self._stop(), usage=self._usage())
         return stopped + told + event("message_stop")
 
