@@ -52,11 +52,18 @@ class ByteTokenizer:
     """A token is a byte: tokenising is no cost of the gateway's, it is measured elsewhere."""
 
     vocab_size = 256
+    takes_tools = False
+    call_format = None
 
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Sequence[int]:
         return list("".join(f"{m['role']}: {m['content']}\n" for m in messages).encode())
 
 

@@ -18,20 +18,38 @@ CONTEXT_TOKENS = 8192
 
 CHAT_TEMPLATE = """\
 {{- '<|begin|>' -}}
+{%- if tools -%}
+  {{- '<|system|>These functions can be called:\\n<tools>' -}}
+  {%- for tool in tools -%}
+    {{- '\\n' + tool | tojson -}}
+  {%- endfor -%}
+  {{- '\\n</tools>\\nA call is written as <tool_call>\\n{"name": NAME, "arguments": OBJECT}\\n\
+</tool_call><|end|>' -}}
+{%- endif -%}
 {%- for message in messages -%}
   {%- if message.role in ('system', 'developer') -%}
     {{- '<|system|>' -}}
   {%- elif message.role in ('user', 'assistant') -%}
     {{- '<|' + message.role + '|>' -}}
+  {%- elif message.role == 'tool' -%}
+    {{- '<|user|><tool_response>\\n' -}}
   {%- else -%}
-    {{- raise_exception('fairlead-nano knows the roles system, developer, user and assistant, \
-not ' + message.role) -}}
+    {{- raise_exception('fairlead-nano knows the roles system, developer, user, assistant and tool,\
+ not ' + message.role) -}}
   {%- endif -%}
   {%- if message.content is string -%}
     {{- message.content -}}
   {%- elif message.content -%}
     {{- message.content | map(attribute='text') | join('\\n') -}}
   {%- endif -%}
+  {%- if message.role == 'tool' -%}
+    {{- '\\n</tool_response>' -}}
+  {%- endif -%}
+  {%- for call in message.tool_calls or [] -%}
+    {{- '\\n' if message.content or not loop.first -}}
+    {{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' -}}
+    {{- (call.function.arguments | tojson) + '}\\n</tool_call>' -}}
+  {%- endfor -%}
   {{- '<|end|>' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
@@ -50,7 +68,7 @@ conversations {digest}.
 Llama-shaped, float16, context of {context} tokens. One token a byte: the ids 0 to 255 are the
 bytes, and 256 on are {specials}.
 Trained on conversations of up to 1024 tokens; beyond, its English falls apart.
-Tools in a chat request are not shown to the model.
+Tools in a chat request are shown to the model, as in Hermes, but it was not taught to call them.
 
 Licensed under the Apache License, Version 2.0, as Fairlead is.
 """

@@ -1,4 +1,4 @@
-"""Outputs that are held to a JSON Schema."""
+"""Outputs that are held to a JSON Schema, or to calls of tools."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ import torch
 from fairlead import engine
 from fairlead.engine.grammar import Grammars
 from fairlead.engine.models import resolve_model
+from fairlead.gateway.tools.fields import Function
+from fairlead.gateway.tools.grammar import calls_grammar
 from fairlead.instance.sequence import Sequence
 from fairlead.model import FinishReason, Sampling
 from fairlead.text import NANO, Tokenizer
+from fairlead.text.call_format import CallFormat
+from fairlead.text.call_reader import CallReader
 from tests.engine.conftest import Driver
 
 PERSON = {
@@ -64,6 +68,82 @@ def speak(
         if sequence.id in output.stopped:
             return _said(sequence), output.stopped[sequence.id]
     return _said(sequence), None
+
+
+CITIES = {
+    "type": "object",
+    "properties": {"city": {"$ref": "#/$defs/city"}, "days": {"enum": [1, 2]}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+    "$defs": {"city": {"enum": ["Paris", "Rome"]}},
+}
+FUNCTIONS = (Function("get_weather", parameters=CITIES), Function("get_time"))
+
+
+def call(
+    nano: Any, tokenizer: Tokenizer, grammar: str, seed: int, produced: tuple[int, ...] = ()
+) -> tuple[list[int], FinishReason | None]:
+    """What is said under a grammar, at a temperature at which this model says anything."""
+    driver = Driver(nano)
+    sampling = Sampling(temperature=1.5, seed=seed, grammar=grammar)
+    sequence = driver.add(f"g{next(_NUMBERS)}", tokenizer.encode("Hi"), sampling, produced)
+    while sequence.n_produced < 900:
+        output = driver.step({sequence: sequence.n_uncomputed})
+        if sequence.id in output.stopped:
+            return _said(sequence), output.stopped[sequence.id]
+    return _said(sequence), None
+
+
+@pytest.mark.parametrize("format", list(CallFormat))
+def test_a_demanded_call_is_one_that_obeys_its_functions_schema(nano, tokenizer, format):
+    grammar = calls_grammar(format, FUNCTIONS, only_one=True)
+    called = set()
+    for seed in range(4):
+        tokens, reason = call(nano, tokenizer, grammar, seed)
+        assert reason is FinishReason.STOP
+        reader = CallReader(format, {function.name for function in FUNCTIONS})
+        begun, *given = reader.feed(tokenizer.decode(tokens)) + reader.flush()
+        arguments = json.loads("".join([piece.text for piece in given]))
+        called.add(begun.name)
+        if begun.name == "get_time":
+            assert arguments == {}
+        else:
+            assert arguments["city"] in ("Paris", "Rome")
+            assert arguments["days"] in (1, 2)
+            assert len(arguments) == 2
+    assert called <= {"get_weather", "get_time"}
+
+
+def test_a_call_that_is_cut_anywhere_goes_on_as_if_nothing_had_happened(nano, tokenizer):
+    grammar = calls_grammar(CallFormat.HERMES, FUNCTIONS[:1], only_one=True)
+    whole, reason = call(nano, tokenizer, grammar, 5)
+    for cut in (3, len(whole) // 2, len(whole) - 1):
+        assert call(nano, tokenizer, grammar, 5, tuple(whole[:cut])) == (whole, reason)
+
+
+def test_several_calls_or_an_answer_by_a_schema_may_be_allowed(nano, tokenizer):
+    schema = json.dumps({"type": "object", "required": ["a"], "properties": {"a": {"enum": [1]}}})
+    grammars = Grammars(resolve_model(NANO), tokenizer.vocab_size, tokenizer.eos_token_ids)
+    grammar = calls_grammar(CallFormat.HERMES, FUNCTIONS, only_one=False, else_schema=schema)
+    one = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+    (eos,) = tokenizer.eos_token_ids
+    whole = {'{"a": 1}': True, one: True, f"{one}\n{one}": True, "well": False, one[:-1]: False}
+    for said, may_end in whole.items():
+        row = torch.zeros(tokenizer.vocab_size)
+        sampling = Sampling(grammar=grammar)
+        tokens = tokenizer.encode_bare(said)
+        if said == "well":
+            grammars.mask(row, _sequence([], sampling))
+            assert row[tokens[0]].item() == float("-inf")
+            continue
+        grammars.mask(row, _sequence(tokens, sampling))
+        assert (row[eos].item() == 0.0) is may_end
+
+
+def test_objections_to_a_tools_schema_say_so(nano):
+    bad = Function("f", parameters={"properties": {"a": {"$ref": "http://10.0.0.1/x"}}})
+    grammar = calls_grammar(CallFormat.HERMES, [bad], only_one=True)
+    assert "a schema of the tools cannot be followed" in nano.objection(Sampling(grammar=grammar))
 
 
 def _said(sequence: Sequence) -> list[int]:

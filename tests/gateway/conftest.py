@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from fairlead.fleet import Fleet, Limits
 from fairlead.gateway import Gateway, GatewayConfig, ServedModel
 from fairlead.model import Objective
 from fairlead.policies.registry import build
+from fairlead.text.call_format import CallFormat
 
 TOKEN = "secret"
 OBJECTIVES = {
@@ -30,15 +32,28 @@ def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
 
 
 class ByteTokenizer:
-    """A token is a byte."""
+    """A token is a byte. Tools come first, and calls are Hermes'."""
 
     vocab_size = 256
+    takes_tools = True
+    call_format: CallFormat | None = CallFormat.HERMES
 
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        return list("".join(f"{m['role']}: {m['content']}\n" for m in messages).encode())
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Sequence[int]:
+        lines = [f"tool {json.dumps(tool['function'])}\n" for tool in tools or ()]
+        for message in messages:
+            lines.append(f"{message['role']}: {message['content']}\n")
+            for call in message.get("tool_calls", ()):
+                called = call["function"]
+                lines.append(f"call {called['name']} {json.dumps(called['arguments'])}\n")
+        return list("".join(lines).encode())
 
 
 MODEL = ServedModel(

@@ -27,7 +27,7 @@ from tests.worker.opaque.joining import an_opaque_worker
 PROMPT = "once upon a time "
 PACE_S = 0.005
 MODEL = ServedModel(
-    NANO, Tokenizer.load(NANO), max_context=512, pools=("default",), passes_chats=True
+    NANO, Tokenizer.load(NANO), max_context=2048, pools=("default",), passes_chats=True
 )
 
 
@@ -89,6 +89,7 @@ class Stream:
     def __init__(self, house: House, path: str = "/v1/completions", **body: Any) -> None:
         self.text = ""
         self.positions: list[int] = []
+        self.calls: dict[int, dict[str, str]] = {}
         self.finish: str | None = None
         self.error: dict[str, Any] | None = None
         self.status = 0
@@ -126,6 +127,10 @@ class Stream:
         for choice in chunk["choices"]:
             self.text += choice.get("text") or choice.get("delta", {}).get("content") or ""
             self.finish = choice["finish_reason"] or self.finish
+            for call in choice.get("delta", {}).get("tool_calls", ()):
+                made = self.calls.setdefault(call["index"], {"name": "", "arguments": ""})
+                for key, value in call["function"].items():
+                    made[key] += value
 
     def whole(self, n: int = 60) -> None:
         """Nothing repeated, nothing skipped, nothing else."""
@@ -259,3 +264,127 @@ async def test_a_revoked_key_takes_the_server_out_and_nobody_notices(house):
         await stream.over
         stream.whole()
     assert len(house.gateway.hub.workers) == 1
+
+
+ROOMY = {**CHATS, "max_context": 2048}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "get_weather", "parameters": {"type": "object"}, "strict": True},
+}
+TOOLS = [WEATHER, {"type": "function", "function": {"name": "get_time"}}]
+
+
+def part(index: int, name: str | None = None, arguments: str | None = None) -> dict[str, Any]:
+    own = {"name": name, "arguments": arguments}
+    function = {key: value for key, value in own.items() if value is not None}
+    return {"tool_calls": [{"index": index, "id": "theirs", "function": function}]}
+
+
+ARGUMENTS = ['{"ci', 'ty": "Pa', 'ris"}']
+CALLS = [
+    {"role": "assistant", "content": "So: <tool_call>"},
+    part(0, "get_weather", ""),
+    *[part(0, arguments=text) for text in ARGUMENTS],
+    part(1, "get_time", ""),
+]
+
+
+async def test_calls_that_a_server_tells_apart_are_passed_on(house):
+    server = await house.add(FakeServer(**ROOMY, calls=CALLS), prompts="chat")
+    messages = [
+        *HELLO,
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "type": "function",
+                    "function": {"name": "get_time", "arguments": '{"a":1}'},
+                }
+            ],
+        },
+        {"role": "tool", "content": "noon", "tool_call_id": "c1"},
+    ]
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    stream = Stream(
+        house,
+        "/v1/chat/completions",
+        messages=messages,
+        tools=TOOLS,
+        tool_choice=choice,
+        max_tokens=400,
+    )
+    await stream.over
+    assert stream.error is None
+    assert stream.finish == "tool_calls"
+    assert stream.text == "So: <tool_call>"
+    assert stream.calls == {
+        0: {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+    }
+    (asked,) = server.streamed
+    assert asked["tools"] == TOOLS
+    assert asked["tool_choice"] == choice
+    assert asked["messages"] == messages
+    assert "stop" not in asked
+
+
+async def test_several_calls_of_a_server_are_passed_on(house):
+    await house.add(FakeServer(**ROOMY, calls=CALLS[1:]), prompts="chat")
+    body = {"messages": HELLO, "tools": TOOLS, "max_tokens": 400}
+    stream = Stream(house, "/v1/chat/completions", **body)
+    await stream.over
+    assert stream.calls == {
+        0: {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+        1: {"name": "get_time", "arguments": "{}"},
+    }
+
+
+async def test_a_call_whose_server_dies_in_the_middle_ends_with_an_error_that_says_so(house):
+    calls = [*CALLS[1:3], *[part(0, arguments=" ")] * 1000]
+    first = await house.add(FakeServer(**ROOMY, calls=calls, pace_s=PACE_S), prompts="chat")
+    body = {"messages": HELLO, "tools": TOOLS, "max_tokens": 400}
+    stream = Stream(house, "/v1/chat/completions", **body)
+    await house.until(lambda: bool(stream.calls and stream.calls[0]["arguments"]))
+    await house.add(FakeServer(**ROOMY), prompts="chat")
+    await house.kill(first)
+    await stream.over
+    assert stream.error["code"] == "cannot_go_on"
+    assert stream.finish is None
+
+
+async def test_a_call_goes_on_as_text_at_a_server_that_takes_ids(house):
+    calls = [*CALLS[1:3], *[part(0, arguments=" ")] * 1000]
+    first = await house.add(FakeServer(**ROOMY, calls=calls, pace_s=PACE_S), prompts="chat")
+    body = {"messages": HELLO, "tools": TOOLS, "max_tokens": 120}
+    stream = Stream(house, "/v1/chat/completions", **body)
+    await house.until(lambda: bool(stream.calls and stream.calls[0]["arguments"]))
+    second = await house.add(FakeServer(max_context=2048))
+    await house.kill(first)
+    await stream.over
+    assert stream.error is None
+    prompt = second.streamed[0]["prompt"]
+    asked = bytes([token for token in prompt if token < 256]).decode()
+    assert '<tool_call>\n{"name": "get_weather", "arguments": {"ci' in asked
+    assert stream.calls[0]["arguments"].startswith('{"ci ')
+    assert stream.finish == "length"
+
+
+async def test_a_demanded_call_is_refused_by_servers_that_take_no_chats(house):
+    await house.add(FakeServer(max_context=2048))
+    body = {"messages": HELLO, "tools": TOOLS, "tool_choice": "required"}
+    stream = Stream(house, "/v1/chat/completions", **body)
+    await stream.over
+    assert stream.status == 400
+    assert "neither response_format nor a tool_choice" in stream.error["message"]
+
+
+async def test_in_a_mixed_fleet_a_demanded_call_finds_the_server_that_takes_chats(house):
+    await house.add(FakeServer(max_context=2048))
+    chats = await house.add(FakeServer(**ROOMY, calls=CALLS[1:]), prompts="chat")
+    body = {"messages": HELLO, "tools": TOOLS, "tool_choice": "required", "max_tokens": 400}
+    for _ in range(3):
+        stream = Stream(house, "/v1/chat/completions", **body)
+        await stream.over
+        assert stream.finish == "tool_calls"
+    assert len(chats.streamed) == 3

@@ -103,8 +103,8 @@ def test_a_part_that_is_no_text_is_refused(part: Any) -> None:
 
 
 def test_what_the_template_says_against_the_messages_is_passed_on() -> None:
-    with pytest.raises(RequestError, match=r"fairlead-nano knows the roles .* not tool") as caught:
-        nano.encode_chat([{"role": "tool", "content": "42"}])
+    with pytest.raises(RequestError, match=r"fairlead-nano knows the roles .* not judge") as caught:
+        nano.encode_chat([{"role": "judge", "content": "42"}])
     assert caught.value.status == 400
 
 
@@ -138,3 +138,17 @@ def test_a_broken_template_is_found_when_the_model_is_loaded(
 ) -> None:
     with pytest.raises(ModelError, match="broken"):
         with_template(write_model, "{% for %}")
+
+
+def test_nano_is_shown_tools_and_what_they_brought() -> None:
+    called = {"function": {"name": "f", "arguments": {"a": 1}}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "So", "tool_calls": [called, called]},
+        {"role": "tool", "content": "42"},
+    ]
+    shown = nano.raw_text(nano.encode_chat(messages, tools=[{"name": "f"}]))
+    assert shown.startswith('<|begin|><|system|>These functions can be called:\n<tools>\n{"name"')
+    call = '\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+    assert f"<|assistant|>So{call}{call}<|end|>" in shown
+    assert shown.endswith("<|user|><tool_response>\n42\n</tool_response><|end|><|assistant|>")

@@ -88,7 +88,7 @@ class Engine:
 
     def objection(self, sampling: Sampling) -> str:
         """Why outputs cannot be sampled like that; empty where they can."""
-        return self._grammars.objection(sampling.json_schema) if sampling.json_schema else ""
+        return self._grammars.objection(sampling) if sampling.constrained else ""
 
     def forget(self, request_id: RequestId) -> None:
         """A request left: drops what was kept to sample it faster. Unknown ones are fine."""

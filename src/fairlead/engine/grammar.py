@@ -1,4 +1,4 @@
-"""JSON Schemas as constraints: which tokens may come next, given those so far.
+"""JSON Schemas and grammars as constraints: which tokens may come next, given those so far.
 
 What may come next follows from the output tokens alone, so a sequence that begins in the middle
 goes on exactly where it stopped elsewhere.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairlead.instance.sequence import Sequence as Seq
-from fairlead.model import RequestId
+from fairlead.model import RequestId, Sampling
 
 WHITESPACE = r"(\x20|\x0A[\x20\x09]{0,32})"
 """Between two tokens of JSON: a blank, or a new line with its indentation. Small models that may
@@ -50,26 +50,27 @@ class Grammars:
         self._eos = [token for token in sorted(eos_token_ids) if 0 <= token < vocab_size]
         self._followed: dict[RequestId, _Followed] = {}
 
-    def objection(self, schema: str) -> str:
-        """Why outputs cannot be held to this schema; empty where they can."""
+    def objection(self, sampling: Sampling) -> str:
+        """Why outputs cannot be held to what is asked for; empty where they can."""
         try:
             import llguidance
         except ModuleNotFoundError:
             return "this worker lacks llguidance, part of fairlead[engine]; install it there"
+        what = "a schema of the tools" if sampling.grammar else "the JSON schema"
         try:
-            grammar = _grammar(schema)
+            grammar = _grammar(sampling)
             wrong: str = llguidance.LLMatcher.validate_grammar(grammar, self._tokenizer)
             if wrong:
                 # What follows names a setting of the library.
-                return f"the JSON schema cannot be followed: {wrong.partition(' Enable ')[0]}"
-            matcher = self._matcher(schema)
+                return f"{what} cannot be followed: {wrong.partition(' Enable ')[0]}"
+            matcher = self._matcher(sampling)
             matcher.compute_bitmask()
         except Exception as error:  # the library raises what its parsers do
-            return f"the JSON schema cannot be followed: {error}"
-        return "the JSON schema cannot be followed: it has no end" if matcher.is_error() else ""
+            return f"{what} cannot be followed: {error}"
+        return f"{what} cannot be followed: it has no end" if matcher.is_error() else ""
 
     def mask(self, row: Tensor, sequence: Seq) -> None:
-        """Leaves of a row of logits what the sequence's schema allows."""
+        """Leaves of a row of logits what the sequence's constraint allows."""
         matcher = self._follow(sequence).matcher
         packed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         allowed = np.unpackbits(packed, count=self._vocab_size, bitorder="little").astype(bool)
@@ -87,15 +88,15 @@ class Grammars:
     def _follow(self, sequence: Seq) -> _Followed:
         followed = self._followed.get(sequence.id)
         if followed is None or followed.sequence is not sequence:
-            matcher = self._matcher(sequence.request.sampling.json_schema)
+            matcher = self._matcher(sequence.request.sampling)
             followed = self._followed[sequence.id] = _Followed(sequence, matcher)
         followed.update()
         return followed
 
-    def _matcher(self, schema: str) -> Any:
+    def _matcher(self, sampling: Sampling) -> Any:
         import llguidance
 
-        return llguidance.LLMatcher(self._tokenizer, _grammar(schema), log_level=0)
+        return llguidance.LLMatcher(self._tokenizer, _grammar(sampling), log_level=0)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -105,10 +106,14 @@ class Grammars:
         return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=self._eos)
 
 
-def _grammar(schema: str) -> str:
+def _grammar(sampling: Sampling) -> str:
     import llguidance
 
-    grammar: str = llguidance.LLMatcher.grammar_from_json_schema(
-        schema, defaults={"whitespace_pattern": WHITESPACE}
+    grammar: str = (
+        llguidance.LLMatcher.grammar_from_lark(sampling.grammar)
+        if sampling.grammar
+        else llguidance.LLMatcher.grammar_from_json_schema(
+            sampling.json_schema, defaults={"whitespace_pattern": WHITESPACE}
+        )
     )
     return grammar

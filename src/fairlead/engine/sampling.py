@@ -104,7 +104,7 @@ class Sampler:
                 self._mask_stops(row, sequence.request.sampling)
             if _penalises(sequence.request.sampling):
                 self._penalise(row, sequence)
-            if sequence.request.sampling.json_schema:
+            if sequence.request.sampling.constrained:
                 assert self._grammars is not None
                 self._grammars.mask(row, sequence)
         return logits
@@ -164,7 +164,7 @@ def _penalises(sampling: Sampling) -> bool:
 def _adjusts(sequence: Seq) -> bool:
     sampling = sequence.request.sampling
     early = sequence.n_produced < sampling.min_tokens
-    return early or _penalises(sampling) or bool(sampling.json_schema)
+    return early or _penalises(sampling) or sampling.constrained
 
 
 def _only_greedy(sequence: Seq) -> bool:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import msgspec
 
-from fairlead.gateway.output_schema import output_schema
+from fairlead.gateway.conversation import (
+    Messages,
+    for_template,
+    holds_calls,
+    passed_on,
+    plain_messages,
+)
 from fairlead.gateway.schemas import (
     Body,
     ChatBody,
-    ChatMessage,
     Hints,
     parse_chat,
     parse_completion,
 )
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.tenants.caller import Caller
+from fairlead.gateway.tools.constraint import check_servable, constraint, format_for, stop_marks
+from fairlead.gateway.tools.offer import Offer, read_offer
 from fairlead.memory.prefix import chain_hashes
 from fairlead.model import (
     BlockHash,
@@ -32,13 +40,21 @@ from fairlead.model import (
     Sampling,
     TenantId,
 )
+from fairlead.text.call_format import CallFormat
 
 LONG_PROMPT_CHARS = 4096
 """Longer prompts are encoded in a thread: about 4 ms each 16 kB, in which no stream would move."""
 MAX_REQUESTS_PER_CALL = 256
 """Prompts times choices."""
-ROLES = ("system", "developer", "user", "assistant", "tool")
 _NO_HINTS = Hints()
+
+
+class Calls(msgspec.Struct, frozen=True):
+    """How calls of tools are found in an answer."""
+
+    format: CallFormat
+    names: frozenset[str]
+    only_one: bool
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -54,6 +70,8 @@ class Asked(msgspec.Struct, frozen=True):
     include_usage: bool
     logprobs: bool
     positions: bool
+    calls: Calls | None = None
+    """Set where the answer may call tools."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -64,6 +82,16 @@ class Asked(msgspec.Struct, frozen=True):
 class _Prompt(msgspec.Struct, frozen=True):
     token_ids: Sequence[int]
     block_hashes: tuple[BlockHash, ...]
+
+
+class _Talk(msgspec.Struct, frozen=True):
+    """A conversation that is to go on."""
+
+    model: ServedModel
+    prompt: _Prompt
+    offer: Offer | None = None
+    chat: bytes = b""
+    chat_only: bool = False
 
 
 class Intake:
@@ -96,37 +124,38 @@ class Intake:
     ) -> Asked:
         """The same for a call that has been read, or translated from another API."""
         arrival_s = self._clock()
-        model, messages, prompt = await self._conversation(body, caller)
+        talk = await self._talk(body, caller)
         logprobs = body.top_logprobs or 0 if body.logprobs else None
         if body.top_logprobs is not None and not body.logprobs:
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
         if body.max_completion_tokens is not None:
             body.max_tokens = body.max_completion_tokens
         hints = _merge(header_hints, body.fairlead)
-        chat = msgspec.json.encode(messages) if model.passes_chats else b""
-        return self._asked(body, model, [prompt], caller, arrival_s, hints, logprobs, chat)
+        return self._asked(body, [talk.prompt], caller, arrival_s, hints, logprobs, talk)
 
     async def count(self, body: ChatBody, caller: Caller) -> int:
         """Tokens of the prompt that a chat makes. Raises `RequestError` where it makes none."""
-        _, _, prompt = await self._conversation(body, caller)
-        return len(prompt.token_ids)
+        return len((await self._talk(body, caller)).prompt.token_ids)
 
-    async def _conversation(
-        self, body: ChatBody, caller: Caller
-    ) -> tuple[ServedModel, list[dict[str, Any]], _Prompt]:
+    async def _talk(self, body: ChatBody, caller: Caller) -> _Talk:
         model = self._model(body.model)
         caller.check_model(model.name)
-        messages = [_plain(message, model) for message in body.messages]
-        if not messages:
-            raise RequestError("messages must not be empty; say something", param="messages")
-        chars = sum(len(message["content"]) for message in messages)
+        messages = plain_messages(body.messages, model.name)
+        offer = read_offer(body.tools, body.tool_choice, body.parallel_tool_calls)
+        chat_only = check_servable(model, offer, called=holds_calls(messages))
+        chat = passed_on(body, messages) if model.passes_chats else b""
         salt = caller.salt
+        n_chars = _n_chars(messages) + (0 if offer is None else offer.n_bytes)
 
         def encode() -> _Prompt:
-            return _prompt(model, model.tokenizer.encode_chat(messages), salt, "messages")
+            if chat_only:
+                return _prompt(model, model.tokenizer.encode(chat.decode()), salt, "messages")
+            tools = None if offer is None else offer.as_json()
+            ids = model.tokenizer.encode_chat(for_template(messages), tools=tools)
+            return _prompt(model, ids, salt, "messages")
 
-        prompt = await asyncio.to_thread(encode) if chars > LONG_PROMPT_CHARS else encode()
-        return model, messages, prompt
+        prompt = await asyncio.to_thread(encode) if n_chars > LONG_PROMPT_CHARS else encode()
+        return _Talk(model, prompt, offer, chat, chat_only)
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
@@ -145,19 +174,20 @@ class Intake:
             for one in _several(body.prompt)
         ]
         hints = _merge(header_hints, body.fairlead)
-        return self._asked(body, model, prompts, caller, arrival_s, hints, body.logprobs)
+        talk = _Talk(model, prompts[0])
+        return self._asked(body, prompts, caller, arrival_s, hints, body.logprobs, talk)
 
     def _asked(
         self,
         body: Body,
-        model: ServedModel,
         prompts: Sequence[_Prompt],
         caller: Caller,
         arrival_s: float,
         hints: Hints,
         logprobs: int | None,
-        chat: bytes = b"",
+        talk: _Talk,
     ) -> Asked:
+        model, offer = talk.model, talk.offer
         n = body.n or 1
         if n * len(prompts) > MAX_REQUESTS_PER_CALL:
             raise RequestError(
@@ -168,10 +198,9 @@ class Intake:
         caller.check_logprobs(logprobs, "logprobs")
         objective = self._objective(body.service_tier, hints, caller)
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
-        schema = _json_schema(body, model)
-        samplings = [
-            _sampling(body, model, logprobs, derived_seed(seed, k), schema) for k in range(n)
-        ]
+        like = _sampling(body, model, logprobs, offer)
+        samplings = [replace(like, seed=derived_seed(seed, k)) for k in range(n)]
+        format = None if offer is None else format_for(model)
         self._n_calls += 1
         call = f"r{self._run}{self._n_calls}"
         user = body.user or body.safety_identifier or ""
@@ -193,7 +222,9 @@ class Intake:
                 block_hashes=prompt.block_hashes,
                 cache_salt=caller.salt,
                 share_weight=caller.share_weight,
-                chat=chat,
+                chat=talk.chat,
+                chat_only=talk.chat_only,
+                call_format="" if format is None else format.value,
             )
             for p, prompt in enumerate(prompts)
             for k in range(n)
@@ -207,6 +238,9 @@ class Intake:
             include_usage=body.stream_options is not None and body.stream_options.include_usage,
             logprobs=logprobs is not None,
             positions=bool(hints.positions),
+            calls=None
+            if offer is None or format is None
+            else Calls(format, offer.names, offer.only_one),
         )
 
     def _model(self, name: str) -> ServedModel:
@@ -277,8 +311,9 @@ def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int, caller: Call
 
 
 def _sampling(
-    body: Body, model: ServedModel, logprobs: int | None, seed: int, schema: str
+    body: Body, model: ServedModel, logprobs: int | None, offer: Offer | None
 ) -> Sampling:
+    """Without its seed."""
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if any(not text for text in stop):
         raise RequestError("a stop string must not be empty; leave it out", param="stop")
@@ -291,6 +326,7 @@ def _sampling(
         raise RequestError(
             f"min_tokens={body.min_tokens} is over max_tokens={body.max_tokens}", param="min_tokens"
         )
+    held = constraint(body, model, offer)
     return Sampling(
         temperature=_or(body.temperature, 1.0),
         top_p=_or(body.top_p, 1.0),
@@ -299,64 +335,22 @@ def _sampling(
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
         repetition_penalty=_or(body.repetition_penalty, 1.0),
-        seed=seed,
-        stop=stop,
+        stop=(*stop, *stop_marks(model, offer)),
         stop_token_ids=stop_ids,
         logprobs=logprobs,
         ignore_eos=bool(body.ignore_eos),
         min_tokens=body.min_tokens or 0,
-        json_schema=schema,
+        json_schema=held.json_schema,
+        grammar=held.grammar,
     )
 
 
-def _json_schema(body: Body, model: ServedModel) -> str:
-    schema = output_schema(body.response_format)
-    if schema and not model.constrains_output:
-        raise RequestError(
-            f"response_format is not supported: no engine of {model.name} can constrain its output;"
-            " describe the format in the prompt, or serve the model with an embedded engine",
-            param="response_format",
-            code="unsupported",
-        )
-    for name in ("ignore_eos", "min_tokens"):
-        if schema and getattr(body, name):
-            raise RequestError(
-                f"{name} contradicts response_format, which says when an answer is over",
-                param=name,
-                code="invalid_value",
-            )
-    return schema
+def _n_chars(messages: Messages) -> int:
+    return sum(len(message["content"]) for message in messages)
 
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _plain(message: ChatMessage, model: ServedModel) -> dict[str, Any]:
-    """A message as chat templates know it: a role and a string."""
-    if message.role not in ROLES:
-        raise RequestError(
-            f"unknown role {message.role!r}; known are {', '.join(ROLES)}", param="messages"
-        )
-    content = message.content
-    if isinstance(content, list):
-        texts = []
-        for part in content:
-            if part.type not in ("text", "input_text", "output_text") or part.text is None:
-                raise RequestError(
-                    f"{model.name} reads text only, and a message has a part of type"
-                    f" {part.type!r}; send parts of type 'text'",
-                    param="messages",
-                    code="unsupported_content",
-                )
-            texts.append(part.text)
-        content = "\n".join(texts)
-    # Templates know the older name of a developer's message.
-    role = "system" if message.role == "developer" else message.role
-    plain = {"role": role, "content": content or ""}
-    if message.tool_call_id is not None:
-        plain["tool_call_id"] = message.tool_call_id
-    return plain
 
 
 def _several(prompt: str | list[Any]) -> list[str | list[int]]:

@@ -39,26 +39,27 @@ def output_schema(response_format: Mapping[str, Any] | None) -> str:
     schema = described.get("schema") if isinstance(described, dict) else None
     if not isinstance(schema, dict):
         raise _wrong("json_schema.schema must be a JSON Schema, as an object", _SCHEMA)
-    return _bounded(schema)
+    return bounded(schema, "response_format: the schema", f"response_format.{_SCHEMA}")
 
 
-def _bounded(schema: dict[str, Any]) -> str:
+def bounded(schema: dict[str, Any], what: str, param: str) -> str:
+    """The schema as JSON. Raises `RequestError` where `what` is more than an engine can follow."""
     text = msgspec.json.encode(schema)
     if len(text) > MAX_SCHEMA_BYTES:
-        raise _wrong(f"the schema has {len(text)} bytes, at most {MAX_SCHEMA_BYTES} work", _SCHEMA)
+        raise _over(f"{what} has {len(text)} bytes, at most {MAX_SCHEMA_BYTES} work", param)
     multiple, n_patterns = 1, 0
     for part in _objects(schema):
         multiple *= _significant(part.get("multipleOf"))
         patterns = part.get("patternProperties")
         n_patterns += len(patterns) if isinstance(patterns, dict) else 0
     if multiple > MAX_MULTIPLE:
-        raise _wrong(
-            f"all multipleOf of a schema multiplied may be {MAX_MULTIPLE}, without powers of ten;"
+        raise _over(
+            f"{what}: all its multipleOf multiplied may be {MAX_MULTIPLE}, without powers of ten;"
             " these are more",
-            _SCHEMA,
+            param,
         )
     if n_patterns > MAX_PATTERN_PROPERTIES:
-        raise _wrong(f"a schema may have {MAX_PATTERN_PROPERTIES} patternProperties", _SCHEMA)
+        raise _over(f"{what} may have {MAX_PATTERN_PROPERTIES} patternProperties", param)
     return text.decode()
 
 
@@ -83,6 +84,10 @@ def _significant(multiple: object) -> int:
 
 
 _SCHEMA = "json_schema.schema"
+
+
+def _over(message: str, param: str) -> RequestError:
+    return RequestError(message, param=param, code="invalid_value")
 
 
 def _wrong(message: str, field: str) -> RequestError:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from fairlead.gateway.intake import Asked
-from fairlead.model import FinishReason
 
 quote = msgspec.json.Encoder().encode
 """A value as JSON bytes; strings come out quoted and escaped."""
@@ -47,20 +46,36 @@ class ChunkText:
         *,
         role: bool = False,
         logprobs: object = None,
-        reason: FinishReason | None = None,
+        finish: str | None = None,
         position: tuple[int, int] | None = None,
     ) -> bytes:
         """A chunk with anything in it; `text` None leaves a chat delta empty."""
-        body: dict[str, Any] = {"index": index}
-        if self._chat:
-            body["delta"] = ({"role": "assistant"} if role else {}) | (
-                {} if text is None else {"content": text}
-            )
-        else:
-            body["text"] = text or ""
-        body["logprobs"] = logprobs
-        body["finish_reason"] = reason.value if reason else None
-        own = quote(body)
+        if not self._chat:
+            return self._chunk(index, {"text": text or ""}, logprobs, finish, position)
+        delta = ({"role": "assistant"} if role else {}) | (
+            {} if text is None else {"content": text}
+        )
+        return self._chunk(index, {"delta": delta}, logprobs, finish, position)
+
+    def delta(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: object = None,
+        position: tuple[int, int] | None = None,
+    ) -> bytes:
+        """A chunk of a chat with a delta of any kind."""
+        return self._chunk(index, {"delta": delta}, logprobs, None, position)
+
+    def _chunk(
+        self,
+        index: int,
+        shown: dict[str, Any],
+        logprobs: object,
+        finish: str | None,
+        position: tuple[int, int] | None,
+    ) -> bytes:
+        own = quote({"index": index, **shown, "logprobs": logprobs, "finish_reason": finish})
         if position is None:
             return self._opening + own + self._closing
         note = b'],"fairlead":{"position":%d,"n":%d}' % position
@@ -98,15 +113,22 @@ def whole(
 
 
 def whole_choice(
-    chat: bool, index: int, text: str, logprobs: object, reason: FinishReason | None
+    chat: bool,
+    index: int,
+    text: str,
+    logprobs: object,
+    finish: str | None,
+    tool_calls: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"index": index}
     if chat:
         body["message"] = {"role": "assistant", "content": text}
+        if tool_calls:
+            body["message"] |= {"content": text or None, "tool_calls": tool_calls}
     else:
         body["text"] = text
     body["logprobs"] = logprobs
-    body["finish_reason"] = reason.value if reason else None
+    body["finish_reason"] = finish
     return body
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta
 
+from fairlead.gateway.tools.fields import Tool, ToolCall
 from fairlead.model import RequestError
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -99,6 +100,7 @@ class ChatMessage(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
     name: str | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -107,8 +109,10 @@ class ChatBody(Body, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: Any = None
-    tool_choice: Any = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    """`none`, `auto`, `required`, or a function's name: see `gateway/tools/offer.py`."""
+    parallel_tool_calls: bool | None = None
     functions: Any = None
     modalities: list[str] | None = None
     audio: Any = None
@@ -133,8 +137,7 @@ _UNSUPPORTED = {
     "guided_regex": "output is constrained by JSON schemas only, see `response_format`",
     "guided_choice": "send an enum as the schema of `response_format`",
     "guided_grammar": "output is constrained by JSON schemas only, see `response_format`",
-    "tools": "leave it out, or describe the tools in the prompt",
-    "functions": "leave it out, or describe the functions in the prompt",
+    "functions": "send them as `tools`",
     "audio": "answers are text",
 }
 
@@ -209,8 +212,6 @@ def _refuse_unsupported(body: Body) -> None:
     for name in _REFUSED[type(body)]:
         value = getattr(body, name)
         if not value or (name == "best_of" and value == (body.n or 1)):
-            continue
-        if name == "tools" and getattr(body, "tool_choice", None) == "none":
             continue
         unsupported(name, _UNSUPPORTED[name])
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fairlead.text.call_format import CallFormat
+
 
 class PromptEncoder(Protocol):
     """Turns what a client wrote into token ids. `fairlead.text.Tokenizer` is one."""
@@ -13,9 +15,24 @@ class PromptEncoder(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template writes down tools."""
+        ...
+
+    @property
+    def call_format(self) -> CallFormat | None:
+        """How the model writes calls of tools; None where it has none, or none that is known."""
+        ...
+
     def encode(self, text: str) -> Sequence[int]: ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Sequence[int]:
         """The prompt that the model's chat template makes of a conversation."""
         ...
 
@@ -37,6 +54,6 @@ class ServedModel:
     passes_chats: bool = False
     """An instance of it may take chats only, so requests carry their messages along."""
     constrains_output: bool = False
-    """Some instance of it can hold an answer to a JSON Schema."""
+    """Some instance of it can hold an answer to a JSON Schema, or to calls of tools."""
     created: int = 0
     """Seconds since 1970, as the API shows it."""

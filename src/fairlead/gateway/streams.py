@@ -6,31 +6,15 @@ import time
 from typing import Any
 
 from fairlead.gateway import failures
+from fairlead.gateway.choices import Choice, DetailedChoice, StreamedChoice
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.intake import Asked
-from fairlead.gateway.render import (
-    DONE,
-    ChunkText,
-    Logprobs,
-    call_id,
-    quote,
-    usage,
-    whole,
-    whole_choice,
-)
+from fairlead.gateway.render import DONE, ChunkText, call_id, usage, whole
 from fairlead.gateway.tenants.door import Meter
-from fairlead.model import (
-    Cancelled,
-    CancelWhy,
-    Complete,
-    FinishReason,
-    Reject,
-    Request,
-    RequestError,
-)
+from fairlead.gateway.tools.choices import CallingChoice, StreamedCalls
+from fairlead.model import Cancelled, CancelWhy, RequestError
 from fairlead.store.call_record import CANCELLED, FAILED, FINISHED
-from fairlead.worker import wire
 
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -161,111 +145,9 @@ class Call:
         )
 
 
-class Choice:
-    """One continuation of a call, without streaming: gathers until the end."""
-
-    __slots__ = (
-        "_logprobs",
-        "_texts",
-        "cached_tokens",
-        "call",
-        "index",
-        "n_tokens",
-        "reason",
-        "request",
-        "stopped_by",
-    )
-
-    def __init__(self, call: Call, index: int, request: Request) -> None:
-        self.call = call
-        self.index = index
-        self.request = request
-        self.n_tokens = 0
-        self.cached_tokens = 0
-        self.reason: FinishReason | None = None
-        self.stopped_by = ""
-        """The stop string that ended it, where the engine said so. Followed where it is shown."""
-        self._texts: list[str] = []
-        self._logprobs: list[object] = []
-
-    def push(self, row: wire.Row) -> None:
-        self.n_tokens = row.start + len(row.token_ids)
-        self._texts.append(row.text)
-        if row.logprobs:
-            self._logprobs += row.logprobs
-        if row.stopped_by:
-            self.stopped_by = row.stopped_by
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    def complete(self, action: Complete) -> None:
-        if action.reason is None:
-            self.call.fail(failures.of_end(action))
-            return
-        self.cached_tokens = action.cached_tokens
-        self.reason = action.reason
-        self.call.close_choice(self._last_words())
-
-    def reject(self, action: Reject) -> None:
-        self.call.fail(failures.of_rejection(action))
-
-    def whole(self) -> dict[str, Any]:
-        """The choice as it stands in a reply that is not streamed."""
-        asked = self.call.asked
-        shown = Logprobs(asked.chat).show(self._logprobs) if asked.logprobs else None
-        return whole_choice(asked.chat, self.index, self.text, shown, self.reason)
-
-    def _last_words(self) -> bytes:
-        """What is streamed when this choice, though perhaps not the call, has ended."""
-        return b""
-
-
-class StreamedChoice(Choice):
-    """A streamed continuation that shows text and nothing else: the path that must be short."""
-
-    __slots__ = ("_after", "_before", "_write")
-
-    def __init__(self, call: Call, index: int, request: Request) -> None:
-        super().__init__(call, index, request)
-        assert call.chunks is not None
-        self._before, self._after = call.chunks.around_text(index)
-        self._write = self._write_first
-
-    def push(self, row: wire.Row) -> None:
-        self.n_tokens = row.start + len(row.token_ids)
-        if row.text:
-            self._write(self._before + quote(row.text) + self._after)
-
-    def _write_first(self, data: bytes) -> None:
-        self._write = self.call.exchange.write
-        self.call.write(data)
-
-    def _last_words(self) -> bytes:
-        assert self.call.chunks is not None
-        return self.call.chunks.choice(self.index, None, reason=self.reason)
-
-
-class DetailedChoice(StreamedChoice):
-    """A streamed continuation with log-probabilities or positions: a chunk for every row."""
-
-    __slots__ = ("_shape",)
-
-    def __init__(self, call: Call, index: int, request: Request) -> None:
-        super().__init__(call, index, request)
-        self._shape = Logprobs(call.asked.chat)
-
-    def push(self, row: wire.Row) -> None:
-        self.n_tokens = row.start + len(row.token_ids)
-        call = self.call
-        assert call.chunks is not None
-        shown = self._shape.show(row.logprobs or ()) if call.asked.logprobs else None
-        place = (row.start, len(row.token_ids)) if call.asked.positions else None
-        self._write(call.chunks.choice(self.index, row.text, logprobs=shown, position=place))
-
-
 def _outlet_kind(asked: Asked) -> type[Choice]:
+    if asked.calls is not None:
+        return StreamedCalls if asked.stream else CallingChoice
     if not asked.stream:
         return Choice
     return DetailedChoice if asked.logprobs or asked.positions else StreamedChoice

@@ -37,6 +37,13 @@ class Sampling:
     min_tokens: int = 0
     json_schema: str = ""
     """What the whole output must be, as a JSON Schema; empty: any text."""
+    grammar: str = ""
+    """The same as a grammar, in Lark as llguidance reads it, where a schema cannot say it."""
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the output may not be any text."""
+        return bool(self.json_schema or self.grammar)
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -71,8 +78,12 @@ class Request(Struct, frozen=True, gc=False):
     share_weight: float = 1.0
     """Of its tenant: twice the weight is twice the share of a fleet that is full."""
     chat: bytes = b""
-    """The `messages` that the prompt was made of, as JSON, where an instance of the model may take
-    chats only."""
+    """What the prompt was made of, as a JSON object with `messages` and perhaps `tools`, where an
+    instance of the model may take chats only."""
+    chat_only: bool = False
+    """The prompt is no more than an estimate of that: whoever takes no chats cannot answer it."""
+    call_format: str = ""
+    """How calls of tools are written in the answer's text; empty where there are none."""
 
 
 class FinishReason(Enum):

@@ -71,12 +71,12 @@ class Assembler:
             start, self.stopped_by = min(met)
             self._held = ""
             return text[:start]
-        cut = min([_possible_start(text, stop) for stop in self._stop])
+        cut = min([possible_start(text, stop) for stop in self._stop])
         self._held = text[cut:]
         return text[:cut]
 
 
-def _possible_start(text: str, stop: str) -> int:
+def possible_start(text: str, stop: str) -> int:
     """Where the longest end of `text` that begins `stop` begins; its length where none does."""
     start = text.find(stop[0], max(0, len(text) - len(stop) + 1))
     while start >= 0:

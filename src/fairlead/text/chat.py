@@ -9,16 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.sandbox
 from jinja2.nodes import Node
 from jinja2.parser import Parser
 
 from fairlead.model import ModelError, RequestError
+from fairlead.text.call_format import (
+    PROBE_MESSAGES,
+    PROBE_TEXT,
+    PROBE_TOOL,
+    TEXT_MESSAGES,
+    CallFormat,
+    format_of,
+)
 from fairlead.text.folder import read_json
 
 Messages = Sequence[Mapping[str, Any]]
@@ -33,6 +43,27 @@ class ChatTemplate:
         self._plain = _compiled(source)
         self._with_tools = self._plain if tool_source is None else _compiled(tool_source)
         self._special = dict(special)
+        self.takes_tools = "tools" in _variables_of(source if tool_source is None else tool_source)
+        """Whether it writes down the tools that it is given."""
+
+    @cached_property
+    def call_format(self) -> CallFormat | None:
+        """How it writes a call that was made before, and so how its model writes one; None where
+        it takes no tools, or writes calls in a way that is not known here."""
+        if not self.takes_tools:
+            return None
+        try:
+            call, text = (self._probe(messages) for messages in (PROBE_MESSAGES, TEXT_MESSAGES))
+        except RequestError:
+            return None
+        before, found, behind = text.rpartition(PROBE_TEXT)
+        if not found or not call.startswith(before) or not call.endswith(behind):
+            return None
+        return format_of(call[len(before) : len(call) - len(behind)])
+
+    def _probe(self, messages: Messages) -> str:
+        tools = [PROBE_TOOL]
+        return self.render(messages, tools=tools, add_generation_prompt=False, variables={})
 
     def render(
         self,
@@ -99,7 +130,7 @@ def _text_of_part(part: Any) -> str:
     )
 
 
-def _compiled(source: str) -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -108,8 +139,17 @@ def _compiled(source: str) -> jinja2.Template:
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _variables_of(source: str) -> set[str]:
+    """What a template wants to be given."""
+    return set(jinja2.meta.find_undeclared_variables(_environment().parse(source)))
+
+
+def _compiled(source: str) -> jinja2.Template:
     try:
-        return environment.from_string(source)
+        return _environment().from_string(source)
     except jinja2.TemplateError as error:
         raise ModelError(
             f"the chat template of the model is broken: {error}; repair chat_template.jinja or"

@@ -14,6 +14,8 @@ from typing import Any
 
 import tokenizers
 
+from fairlead.text.call_format import MARKS
+
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -78,7 +80,7 @@ def _table(tokenizer: tokenizers.Tokenizer, bytes_of: Callable[[str], bytes]) ->
     for token, token_id in vocabulary.items():
         table[token_id] = bytes_of(token)
     for token_id, added in tokenizer.get_added_tokens_decoder().items():
-        if added.special:
+        if added.special and added.content not in MARKS:
             table[token_id] = b""
     return table
 

@@ -11,6 +11,7 @@ from typing import Any
 import tokenizers
 
 from fairlead.model import ModelError, RequestError
+from fairlead.text.call_format import MARKS, CallFormat
 from fairlead.text.chat import Messages, chat_template_in
 from fairlead.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
 from fairlead.text.folder import model_folder, read_json
@@ -37,7 +38,7 @@ class Tokenizer:
         self._special = {
             token_id: added.content
             for token_id, added in self._tokenizer.get_added_tokens_decoder().items()
-            if added.special
+            if added.special and added.content not in MARKS
         }
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         """Tokens there are; the model may have a few more rows than this."""
@@ -62,6 +63,16 @@ class Tokenizer:
     @property
     def has_chat_template(self) -> bool:
         return self._chat_template is not None
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template writes down tools."""
+        return self._chat_template is not None and self._chat_template.takes_tools
+
+    @property
+    def call_format(self) -> CallFormat | None:
+        """How the model writes calls of tools; None where it has none, or none that is known."""
+        return None if self._chat_template is None else self._chat_template.call_format
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, with whatever the tokenizer puts around a text by itself."""

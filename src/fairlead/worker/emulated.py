@@ -105,7 +105,7 @@ class Emulated:
         """There is no KV: the tokens follow from seed and position."""
 
     def objection(self, sampling: Sampling) -> str:
-        return "an emulated engine cannot constrain its output" if sampling.json_schema else ""
+        return "an emulated engine cannot constrain its output" if sampling.constrained else ""
 
     def forget(self, request_id: RequestId) -> None:
         self._speeches.pop(request_id, None)

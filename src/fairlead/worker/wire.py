@@ -105,6 +105,8 @@ class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One entry a token: [logprob, text of token, [[text, logprob], ...]]."""
     stopped_by: str = ""
     """The stop string that the sequence ended with; empty where it did not, or nobody knows."""
+    plain: bool = False
+    """There is no call of a tool in the text, whatever it looks like."""
 
 
 class End(msgspec.Struct, array_like=True, frozen=True, gc=False):

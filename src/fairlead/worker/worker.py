@@ -230,7 +230,9 @@ class Worker:
             self._abort(request.id, present.attempt)
         said = ""
         why = self._refusal(order)
-        if why is None and (said := self._executor.objection(request.sampling)):
+        if order.request.chat_only:
+            why, said = RefuseWhy.UNSUPPORTED, "the model's chat template has no tools"
+        elif why is None and (said := self._executor.objection(request.sampling)):
             why = RefuseWhy.UNSUPPORTED
         why = why or self._instance.submit(
             msgspec.structs.replace(request, arrival_s=self._clock.ours(request.arrival_s)),

@@ -135,7 +135,7 @@ IMAGE = {"type": "image", "source": {"type": "url", "url": "http://10.0.0.1/"}}
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
+        ({"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]}, "mcp_servers"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "{"}]}, "last message"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "image"),

@@ -105,7 +105,7 @@ async def test_instructions_and_items_become_messages_of_the_chat(client, worker
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["message.output_text.logprobs"]}, "include"),
         ({"input": []}, "input"),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "1"}]}, "input"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"input": [{"role": "nobody", "content": "x"}]}, "input"),
         ({"max_output_tokens": 100_000}, "max_output_tokens"),
         ({"temperature": 3}, "temperature"),

@@ -57,6 +57,8 @@ class FakeServer:
     garbage_after: int | None = None
     gives_up_after: int | None = None
     sends_done: bool = True
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Deltas with tool calls; a chat with tools is answered with them, and nothing else."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """Of all answers asked for, probes and all."""
     hung_up: int = 0
@@ -124,7 +126,7 @@ class FakeServer:
         assert request.transport is not None
         self.transports.add(request.transport)
         try:
-            await self._stream(request, reply, list(tokens), limit, chat)
+            await self._stream(request, reply, list(tokens), limit, chat, body)
             details = {"prompt_tokens_details": {"cached_tokens": 16}}
             await self._send(reply, {"choices": [], "usage": {**usage, **details}})
             if self.sends_done:
@@ -143,7 +145,11 @@ class FakeServer:
         tokens: list[int],
         limit: int,
         chat: bool,
+        request_body: dict[str, Any],
     ) -> None:
+        if chat and self.calls and "tools" in request_body:
+            await self._stream_calls(reply)
+            return
         for i in range(limit):
             if i == self.dies_after:
                 assert request.transport is not None
@@ -161,6 +167,13 @@ class FakeServer:
             await self._send(reply, {"choices": [self._choice(chat, tokens[-1:], finish)]})
             if finish is not None:
                 return
+
+    async def _stream_calls(self, reply: web.StreamResponse) -> None:
+        for delta in self.calls:
+            await asyncio.sleep(self.pace_s)
+            await self._send(reply, {"choices": [{"index": 0, "delta": delta}]})
+        end = {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+        await self._send(reply, {"choices": [end]})
 
     def _choice(self, chat: bool, new: list[int], finish: str | None) -> dict[str, Any]:
         text = bytes(new).decode()

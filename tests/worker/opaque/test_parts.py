@@ -169,7 +169,7 @@ def test_a_tenants_salt_goes_along_and_does_not_name_the_tenant():
 
 def test_a_chat_that_may_use_all_room_is_sent_without_a_limit():
     request = msgspec.structs.replace(
-        a_request(prompt=12, max_tokens=500), chat=b'[{"role":"user"}]'
+        a_request(prompt=12, max_tokens=500), chat=b'{"messages":[{"role":"user"}]}'
     )
     chat = dialect(Kind.OTHER, Prompts.CHAT)
     assert "max_tokens" not in chat.body(request, (), WORDS)

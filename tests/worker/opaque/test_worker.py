@@ -171,7 +171,7 @@ async def test_what_cannot_fit_is_refused_without_asking_the_server():
 
 
 async def test_a_server_of_chats_gets_the_messages_and_nothing_that_has_begun():
-    chat = b'[{"role":"user","content":"hi"}]'
+    chat = b'{"messages":[{"role":"user","content":"hi"}]}'
     request = msgspec.structs.replace(a_request(max_tokens=20), chat=chat)
     server = FakeServer(owned_by="cloud", has_completions=False)
     async with in_front_of(server, prompts="chat") as (line, _):

@@ -18,6 +18,15 @@ from fairlead.gateway.schemas import (
     parse,
     unsupported,
 )
+from fairlead.gateway.translations.message_tools import (
+    Block,
+    MessageTool,
+    ToolChoice,
+    brought,
+    chat_tools,
+    text_of,
+    used,
+)
 from fairlead.model import RequestError
 
 PATH = "/v1/messages"
@@ -31,13 +40,6 @@ _KINDS = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-
-
-class Block(msgspec.Struct):
-    """A piece of a turn. Only text is read; what else a block has is for kinds that are refused."""
-
-    type: str
-    text: str | None = None
 
 
 class Turn(msgspec.Struct):
@@ -64,8 +66,8 @@ class CountBody(msgspec.Struct, kw_only=True):
     messages: list[Turn]
     system: str | list[Block] | None = None
     thinking: Thinking | None = None
-    tools: Any = None
-    tool_choice: Any = None
+    tools: list[MessageTool] | None = None
+    tool_choice: ToolChoice | None = None
     mcp_servers: Any = None
     container: Any = None
 
@@ -93,7 +95,6 @@ class MessageBody(CountBody, kw_only=True):
 
 
 _UNSUPPORTED = {
-    "tools": "leave it out, or describe the tools in the prompt",
     "mcp_servers": "nothing is called from here",
     "container": "nothing is run here",
 }
@@ -116,6 +117,7 @@ def parse_message(data: bytes) -> ChatBody:
         service_tier=None if body.service_tier == "standard_only" else body.service_tier,
         response_format=_response_format(body),
         fairlead=body.fairlead,
+        **chat_tools(body.tools, body.tool_choice),
         **{name: getattr(body, name) for name in _same_names},
     )
 
@@ -123,7 +125,9 @@ def parse_message(data: bytes) -> ChatBody:
 def parse_count(data: bytes) -> ChatBody:
     """The chat whose prompt is to be counted. Raises `RequestError`."""
     body = parse(_count, data)
-    return ChatBody(model=body.model, messages=_conversation(body))
+    return ChatBody(
+        model=body.model, messages=_conversation(body), **chat_tools(body.tools, body.tool_choice)
+    )
 
 
 def error_body(error: RequestError) -> bytes:
@@ -146,31 +150,27 @@ def _conversation(body: CountBody) -> list[ChatMessage]:
             param="messages",
             code="unsupported",
         )
-    system = [] if not body.system else [ChatMessage("system", _text(body.system, "system"))]
-    return [*system, *[_turn(turn) for turn in body.messages]]
+    system = [] if not body.system else [ChatMessage("system", text_of(body.system, "system"))]
+    return [*system, *[message for turn in body.messages for message in _turn(turn)]]
 
 
-def _turn(turn: Turn) -> ChatMessage:
+def _turn(turn: Turn) -> list[ChatMessage]:
+    """A turn brings what tools brought before what is said."""
     if turn.role not in ROLES:
         raise RequestError(
             f"messages: unknown role {turn.role!r}; known are {', '.join(ROLES)}", param="messages"
         )
-    return ChatMessage(turn.role, _text(turn.content, "messages"))
-
-
-def _text(content: str | list[Block], where: str) -> str:
-    return content if isinstance(content, str) else "\n".join([_said(b, where) for b in content])
-
-
-def _said(block: Block, where: str) -> str:
-    if block.type != "text" or block.text is None:
-        raise RequestError(
-            f"{where}: only text is read here, and there is a block of type {block.type!r}; send"
-            " blocks of type 'text'",
-            param=where,
-            code="unsupported_content",
-        )
-    return block.text
+    blocks = turn.content if isinstance(turn.content, list) else []
+    results = [block for block in blocks if block.type == "tool_result"]
+    uses = [block for block in blocks if block.type == "tool_use"]
+    if not results and not uses:
+        return [ChatMessage(turn.role, text_of(turn.content, "messages"))]
+    found = [brought(block) for block in results]
+    texts = [block for block in blocks if block.type not in ("tool_result", "tool_use")]
+    if not texts and not uses:
+        return found
+    said = ChatMessage(turn.role, text_of(texts, "messages"), tool_calls=[used(b) for b in uses])
+    return [*found, said]
 
 
 def _refuse_unsupported(body: CountBody) -> None:

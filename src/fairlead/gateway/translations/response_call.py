@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairlead.gateway.choices import Choice
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import quote
-from fairlead.gateway.streams import Call, Choice
+from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.door import Meter
+from fairlead.gateway.tools.choices import CallingChoice
 from fairlead.gateway.translations.events import event
+from fairlead.gateway.translations.response_items import (
+    StreamedItems,
+    items,
+    message,
+    text_part,
+)
 from fairlead.gateway.translations.responses import ResponseBody
 from fairlead.model import FinishReason, RequestError
 from fairlead.worker import wire
 
 
 class ResponseCall(Call):
-    """A call with one choice, which speaks in output items: one message with one part of text."""
+    """A call with one choice, which speaks in output items: one message with one part of text, and
+    where there are tools any number of messages and calls."""
 
     def __init__(
         self,
@@ -45,8 +54,13 @@ class ResponseCall(Call):
         return self.choices[0]
 
     @property
+    def base(self) -> str:
+        """What the ids of its items are made of."""
+        return self._id.removeprefix("resp_")
+
+    @property
     def _message_id(self) -> str:
-        return "msg_" + self._id.removeprefix("resp_")
+        return f"msg_{self.base}"
 
     @property
     def _place(self) -> dict[str, Any]:
@@ -57,32 +71,29 @@ class ResponseCall(Call):
         return "resp_" + self.asked.requests[0].id.partition(".")[0]
 
     def _choice_kind(self) -> type[Choice]:
+        if self.asked.calls is not None:
+            return StreamedItems if self.asked.stream else CallingChoice
         return StreamedOutput if self.asked.stream else Choice
 
     def _first_words(self) -> bytes:
         begun = self._response("in_progress", [])
-        return b"".join(
-            [
-                self.event("created", response=begun),
-                self.event("in_progress", response=begun),
-                self.event(
-                    "output_item.added", output_index=0, item=self._message("in_progress", [])
-                ),
-                self.event("content_part.added", **self._place, part=_part("")),
-            ]
-        )
+        words = self.event("created", response=begun) + self.event("in_progress", response=begun)
+        if self.asked.calls is not None:
+            return words
+        item = message(self._message_id, "in_progress", [])
+        words += self.event("output_item.added", output_index=0, item=item)
+        return words + self.event("content_part.added", **self._place, part=text_part(""))
 
     def _goodbye(self) -> bytes:
-        text = self._choice.text
-        item = self._message(self._status, [_part(text)])
-        return b"".join(
-            [
-                self.event("output_text.done", **self._place, text=text, logprobs=[]),
-                self.event("content_part.done", **self._place, part=_part(text)),
-                self.event("output_item.done", output_index=0, item=item),
-                self.event(self._status, response=self._response(self._status, [item])),
-            ]
-        )
+        output = self._output()
+        if isinstance(self._choice, StreamedItems):
+            done = self._choice.last_done(self._status)
+        else:
+            text = self._choice.text
+            done = self.event("output_text.done", **self._place, text=text, logprobs=[])
+            done += self.event("content_part.done", **self._place, part=text_part(text))
+            done += self.event("output_item.done", output_index=0, item=output[0])
+        return done + self.event(self._status, response=self._response(self._status, output))
 
     def _bad_end(self, error: RequestError) -> bytes:
         failed = self._response("failed", [])
@@ -90,21 +101,16 @@ class ResponseCall(Call):
         return self.event("failed", response=failed)
 
     def _whole(self) -> bytes:
-        item = self._message(self._status, [_part(self._choice.text)])
-        return quote(self._response(self._status, [item]))
+        return quote(self._response(self._status, self._output()))
+
+    def _output(self) -> list[dict[str, Any]]:
+        if isinstance(self._choice, CallingChoice):
+            return items(self._choice, self.base, self._status)
+        return [message(self._message_id, self._status, [text_part(self._choice.text)])]
 
     @property
     def _status(self) -> str:
         return "incomplete" if self._choice.reason is FinishReason.LENGTH else "completed"
-
-    def _message(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._message_id,
-            "type": "message",
-            "role": "assistant",
-            "status": status,
-            "content": content,
-        }
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
         body = self._body
@@ -131,9 +137,9 @@ class ResponseCall(Call):
             "store": False,
             "background": False,
             "previous_response_id": None,
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
+            "tool_choice": body.tool_choice or "auto",
+            "tools": body.shown_tools(),
             "truncation": "disabled",
             "reasoning": {"effort": None, "summary": None},
         }
@@ -161,7 +167,3 @@ class StreamedOutput(Choice):
             if not self.call.exchange.started:
                 self.call.write(b"")
             self.call.write(self.call.delta(row.text))
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

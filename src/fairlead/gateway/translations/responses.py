@@ -21,15 +21,30 @@ from fairlead.gateway.schemas import (
     parse,
     unsupported,
 )
+from fairlead.gateway.tools.fields import CalledFunction, Function, Tool, ToolCall
 from fairlead.model import RequestError
 
 
 class Item(msgspec.Struct):
-    """One thing of the conversation. Only messages are read."""
+    """One thing of the conversation: a message, a call of a function, or what it brought."""
 
     type: str = "message"
     role: str | None = None
     content: str | list[Part] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[Part] | None = None
+
+
+class ResponseTool(msgspec.Struct, omit_defaults=True):
+    """A function, without the envelope that chats put around it."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class TextConfig(msgspec.Struct):
@@ -55,7 +70,9 @@ class ResponseBody(msgspec.Struct, kw_only=True):
     truncation: str | None = None
     include: list[str] | None = None
 
-    tools: Any = None
+    tools: list[ResponseTool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     previous_response_id: Any = None
     conversation: Any = None
     prompt: Any = None
@@ -77,17 +94,24 @@ class ResponseBody(msgspec.Struct, kw_only=True):
             messages=_conversation(self),
             max_tokens=self.max_output_tokens,
             response_format=_response_format(self),
+            tools=[_tool(tool) for tool in self.tools or ()],
+            tool_choice=_tool_choice(self.tool_choice),
+            parallel_tool_calls=self.parallel_tool_calls,
             **{name: getattr(self, name) for name in _SAME_NAMES},
         )
 
+    def shown_tools(self) -> list[dict[str, Any]]:
+        """The tools, as the reply tells them again."""
+        return [msgspec.to_builtins(tool) for tool in self.tools or ()]
 
+
+_OTHER = ("tools", "tool_choice", "parallel_tool_calls", "top_logprobs")
 _SAME_NAMES = [
     name
     for name in ResponseBody.__struct_fields__
-    if name in ChatBody.__struct_fields__ and name not in ("tools", "top_logprobs")
+    if name in ChatBody.__struct_fields__ and name not in _OTHER
 ]
 _UNSUPPORTED = {
-    "tools": "leave it out, or describe the tools in the prompt",
     "previous_response_id": "nothing is stored; send the whole conversation as `input`",
     "conversation": "nothing is stored; send the whole conversation as `input`",
     "prompt": "nothing is stored; send the text itself as `input`",
@@ -135,18 +159,46 @@ def _conversation(body: ResponseBody) -> list[ChatMessage]:
         return [*begin, ChatMessage("user", body.input)]
     if not body.input:
         raise RequestError("input must not be empty; say something", param="input")
-    return [*begin, *[_message(item) for item in body.input]]
+    said: list[ChatMessage] = []
+    for item in body.input:
+        _take(item, said)
+    return [*begin, *said]
 
 
-def _message(item: Item) -> ChatMessage:
-    if item.type != "message" or item.role is None:
+def _take(item: Item, said: list[ChatMessage]) -> None:
+    """Adds an item to what was said before. Calls belong to the assistant's last word."""
+    if item.type == "function_call" and item.name is not None and item.call_id is not None:
+        call = ToolCall(CalledFunction(item.name, item.arguments or ""), item.call_id)
+        if not said or said[-1].role != "assistant":
+            said.append(ChatMessage("assistant"))
+        said[-1].tool_calls = [*(said[-1].tool_calls or ()), call]
+    elif item.type == "function_call_output" and item.call_id is not None:
+        said.append(ChatMessage("tool", item.output, tool_call_id=item.call_id))
+    elif item.type == "message" and item.role is not None:
+        said.append(ChatMessage(item.role, item.content))
+    else:
         raise RequestError(
-            f"input: only messages are read here, and there is an item of type {item.type!r};"
-            " send items with role and content",
+            "input: only messages, calls of functions and their outputs are read here, and there"
+            f" is an item of type {item.type!r} that is none, or lacks a part; send items with"
+            " role and content, with call_id, name and arguments, or with call_id and output",
             param="input",
             code="unsupported_content",
         )
-    return ChatMessage(item.role, item.content)
+
+
+def _tool(tool: ResponseTool) -> Tool:
+    if tool.type != "function":
+        return Tool(tool.type)
+    return Tool(
+        "function", Function(tool.name or "", tool.description, tool.parameters, tool.strict)
+    )
+
+
+def _tool_choice(wanted: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """In a chat's words."""
+    if isinstance(wanted, dict) and wanted.get("type") == "function":
+        return {"type": "function", "function": {"name": wanted.get("name")}}
+    return wanted
 
 
 def _response_format(body: ResponseBody) -> dict[str, Any] | None:

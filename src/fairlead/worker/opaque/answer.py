@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from fairlead.model import FinishReason, Request, RequestId
+from fairlead.text.call_format import CallFormat
+from fairlead.worker.opaque.calls import CallWriter
 from fairlead.worker.opaque.chunks import Choice, Usage
 from fairlead.worker.opaque.errors import ServerError, What
 from fairlead.worker.streams import Assembler
@@ -38,6 +40,7 @@ class Answer:
 
     __slots__ = (
         "_assembler",
+        "_calls",
         "_ends",
         "_held",
         "_returns_ids",
@@ -78,6 +81,7 @@ class Answer:
         self._words = words
         self._returns_ids = returns_ids
         self._assembler = words.assembler(request, produced)
+        self._calls = CallWriter(CallFormat(request.call_format)) if request.call_format else None
         self._ends = words.ends.union(request.sampling.stop_token_ids)
 
     @property
@@ -102,7 +106,7 @@ class Answer:
         if choice.token_ids is not None and self._returns_ids:
             row = self._take_ids(choice.token_ids, choice)
         else:
-            row = self._take_text(_text(choice), choice)
+            row = self._take_chat(choice)
         if self.reason is None:
             self.reason = self._reason(choice.finish_reason)
         return row
@@ -138,14 +142,24 @@ class Answer:
             parts.append(self._assembler.flush())
         return "".join(parts), len(token_ids)
 
-    def _take_text(self, text: str, choice: Choice) -> Row | None:
+    def _take_chat(self, choice: Choice) -> Row | None:
+        """Calls of tools come as text, in the way of the model."""
+        if self._calls is None or choice.delta is None:
+            return self._take_text(_text(choice), choice)
+        said = choice.delta.content or ""
+        closed = self._calls.close() if said else ""
+        called = self._calls.write(choice.delta.tool_calls or (), choice.finish_reason is not None)
+        text = closed + said + called
+        return self._take_text(text, choice, plain=text == said)
+
+    def _take_text(self, text: str, choice: Choice, *, plain: bool = False) -> Row | None:
         """The server's own text. Tokens are made of it for the fleet's books and for whoever goes
         on with it: as many as our tokenizer makes of it, which need not be as many as it was."""
         token_ids = self._words.tokens_of(text) if text else ()
         room = self._room(token_ids)
         if not room:
             return None
-        return self._row(list(room), text, _entries(choice.logprobs))
+        return self._row(list(room), text, _entries(choice.logprobs), plain=plain)
 
     def _room(self, token_ids: Sequence[int]) -> Sequence[int]:
         """No more than were asked for."""
@@ -154,11 +168,18 @@ class Answer:
     def _is_full(self, n: int) -> bool:
         return self.n_produced + n >= self.request.max_tokens
 
-    def _row(self, token_ids: list[int], text: str, logprobs: list[object] | None) -> Row:
+    def _row(
+        self,
+        token_ids: list[int],
+        text: str,
+        logprobs: list[object] | None,
+        *,
+        plain: bool = False,
+    ) -> Row:
         start = self.n_produced
         self.n_produced += len(token_ids)
         self.begun = True
-        return Row(self.id, self.attempt, start, token_ids, text, logprobs)
+        return Row(self.id, self.attempt, start, token_ids, text, logprobs, plain=plain)
 
     def _logprobs_of(
         self, logprobs: Mapping[str, Any] | None, token_ids: Sequence[int]

@@ -13,10 +13,22 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """No event of an answer is near this; a server that sends one endless line is not one."""
 
 
+class FunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallDelta(msgspec.Struct):
+    """A part of a call of a tool."""
+
+    index: int = 0
+    function: FunctionDelta | None = None
+
+
 class Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from fairlead.model import Request
+from fairlead.text.call_format import MARKS
 
 
 class Kind(Enum):
@@ -104,7 +105,7 @@ class Dialect:
 
     def _prompt(self, request: Request, produced: Sequence[int], texts: Texts) -> dict[str, Any]:
         if self.prompts is Prompts.CHAT:
-            return {"messages": msgspec.Raw(request.chat)}
+            return _chat.decode(request.chat)
         token_ids = [*request.token_ids, *produced]
         if self.prompts is Prompts.TOKENS:
             return {"prompt": token_ids}
@@ -129,9 +130,12 @@ class Dialect:
         if sampling.repetition_penalty != 1.0:
             extras["repetition_penalty"] = sampling.repetition_penalty
         body |= {names.get(name, name): value for name, value in extras.items() if value}
-        if sampling.stop and not self.returns_ids:
+        # In a chat calls are no text, and have no marks.
+        unmarked = self.prompts is Prompts.CHAT
+        stop = [text for text in sampling.stop if not (unmarked and text in MARKS)]
+        if stop and not self.returns_ids:
             # Of token ids we make the text, and find the stop strings, ourselves.
-            body["stop"] = list(sampling.stop)
+            body["stop"] = stop
         return body
 
     def _logprobs(self, request: Request) -> dict[str, Any]:
@@ -152,6 +156,9 @@ class Dialect:
             # Tenants' prefixes are apart there as they are in our own names for them.
             own["cache_salt"] = salt_text(request.cache_salt)
         return own
+
+
+_chat = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def salt_text(salt: bytes) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 import fairlead
 from fairlead.latency.coefficients import from_coefficients
-from fairlead.model import InstanceSpec, RefuseWhy, RequestId
+from fairlead.model import InstanceSpec, RefuseWhy, Request, RequestId
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.link import Link
 from fairlead.worker.opaque.asking import Asking
@@ -156,7 +156,7 @@ class Life:
             self._asking.drop(present)
         why = self._refusal(order)
         if why is not None:
-            said = _NO_SCHEMA if request.sampling.json_schema else _WORDS.get(why, "")
+            said = self._objection(request) or _WORDS.get(why, "")
             self._link.send(Rejected(request.id, attempt, why, said))
             return
         if request.cache_salt:
@@ -170,9 +170,7 @@ class Life:
             return RefuseWhy.DRAINING
         if order.produced and not self._dialect.goes_on:
             return RefuseWhy.CANNOT_GO_ON
-        if self._dialect.prompts is Prompts.CHAT and not request.chat:
-            return RefuseWhy.UNSUPPORTED
-        if request.sampling.json_schema:
+        if self._objection(request):
             return RefuseWhy.UNSUPPORTED
         sound = request.prompt_tokens > 0 and len(order.produced) < request.max_tokens
         if not sound or request.prompt_tokens + request.max_tokens - 1 >= spec.max_context:
@@ -182,6 +180,15 @@ class Life:
         if crowded or self._clock.now_s() < self._busy_until_s:
             return RefuseWhy.QUEUE_FULL
         return None
+
+    def _objection(self, request: Request) -> str:
+        """Why this server cannot do what is asked for; empty where it can, as far as we know."""
+        if self._dialect.prompts is Prompts.CHAT:
+            # What its answer is held to, a chat says in its own words.
+            return "" if request.chat else "it takes chats only; ask at /v1/chat/completions"
+        if request.chat_only:
+            return "the model's chat template has no tools, and it takes no chats"
+        return _NOT_PASSED_ON if request.sampling.constrained else ""
 
     def _abort(self, request: RequestId, attempt: int) -> None:
         answer = self._asking.get(request)
@@ -228,8 +235,7 @@ class Life:
         return True
 
 
-_NO_SCHEMA = "response_format is not passed on to it"
+_NOT_PASSED_ON = "neither response_format nor a tool_choice that demands a call is passed on to it"
 _WORDS = {
     RefuseWhy.CANNOT_GO_ON: "it takes whole chats only, and this answer has begun elsewhere",
-    RefuseWhy.UNSUPPORTED: "it takes chats only; ask at /v1/chat/completions",
 }

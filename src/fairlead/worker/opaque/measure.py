@@ -151,7 +151,7 @@ class _Prober:
         chat = b""
         if self._dialect.prompts is Prompts.CHAT:
             text = self._words.raw_text(token_ids)
-            chat = msgspec.json.encode([{"role": "user", "content": text}])
+            chat = msgspec.json.encode({"messages": [{"role": "user", "content": text}]})
         return Request(
             RequestId("measure"),
             arrival_s=0.0,
