@@ -88,6 +88,10 @@ class Slot:
     task: asyncio.Task[None] | None = None
     ended: bool = False
     """It will not be started again."""
+    ending: bool = False
+    """It was told to drain, and ends with this life."""
+    gone: bool = False
+    """So far that the fleet counts it no more, though it may not have ended yet."""
     waits: str = ""
     """Why it has no place to run; empty where it has one, or is about to look for one."""
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
@@ -162,7 +166,7 @@ class KeptFleet:
         if self._more is None or self._group is None or self._stopping.is_set():
             return
         mine = [slot for slot in self._slots if slot.settings.pool == pool]
-        living = [slot for slot in mine if not slot.ended]
+        living = [slot for slot in mine if not (slot.ended or slot.gone)]
         missing = n - len(living)
         waiting = [slot for slot in living if slot.waits]
         for slot in waiting[len(waiting) - max(min(-missing, len(waiting)), 0) :]:
@@ -176,7 +180,14 @@ class KeptFleet:
             slot.task = self._group.create_task(self._keep(slot))
 
     def ending(self, spec: InstanceSpec) -> None:
-        """A worker that drained has ended its life with status 0, and gets no other."""
+        for slot in self._slots:
+            if slot.name == spec.id:
+                slot.ending = True
+
+    def gone(self, spec: InstanceSpec) -> None:
+        for slot in self._slots:
+            if slot.name == spec.id:
+                slot.gone = slot.ending
 
     async def stop(self, grace_s: float) -> None:
         """Lets every worker finish what is inside it; who takes longer than `grace_s` is killed."""
@@ -224,7 +235,7 @@ class KeptFleet:
             end = await self._live(slot)
             if self._stopping.is_set():
                 return
-            if end.status == 0:
+            if end.status == 0 or slot.ending:
                 self._tell(f"{slot.name}: ended")
                 return
             if time.monotonic() - begun_s >= STEADY_S:

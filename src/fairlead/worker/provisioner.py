@@ -26,6 +26,10 @@ class Provisioner(Protocol):
         gone."""
         ...
 
+    def gone(self, spec: InstanceSpec) -> None:
+        """The gateway has lost sight of this worker, and the fleet counts it no more."""
+        ...
+
     async def stop(self, grace_s: float) -> None:
         """Ends the workers that are ours to end, and returns when they are gone."""
         ...
@@ -42,6 +46,9 @@ class Nobody:
 
     def ending(self, spec: InstanceSpec) -> None:
         """It ends by itself."""
+
+    def gone(self, spec: InstanceSpec) -> None:
+        """It may come back by itself."""
 
     async def stop(self, grace_s: float) -> None:
         """There is nothing to stop."""
@@ -71,6 +78,10 @@ class Together:
     def ending(self, spec: InstanceSpec) -> None:
         if part := self._by_pool.get(spec.pool):
             part.ending(spec)
+
+    def gone(self, spec: InstanceSpec) -> None:
+        if part := self._by_pool.get(spec.pool):
+            part.gone(spec)
 
     async def stop(self, grace_s: float) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -89,6 +89,9 @@ class Pods:
         mine.leaving.append(spec.id)
         self._want(mine, max(mine.wanted - 1, 0))
 
+    def gone(self, spec: InstanceSpec) -> None:
+        """Kubernetes sees to it itself."""
+
     async def stop(self, grace_s: float) -> None:
         self._stopping = True
         self._news.set()
