@@ -29,6 +29,8 @@ class PodPool:
     """What the API server last heard; -1: not known."""
     selector: str = ""
     n_unplaced: int = 0
+    trouble: str = ""
+    """What was told of last that did not work."""
     leaving: list[str] = field(default_factory=list)
     """Pods that are to go first."""
 
@@ -124,8 +126,11 @@ class Pods:
                 await self._mark_leaving(pool)
                 await self._set_scale(pool)
                 await self._look(pool)
+                pool.trouble = ""
             except (ApiError, ConfigError) as error:
-                self._tell(f"pool {pool.name}: {error}; trying again")
+                if str(error) != pool.trouble:
+                    self._tell(f"pool {pool.name}: {error}; trying again")
+                pool.trouble = str(error)
                 well = False
         return well
 
