@@ -72,7 +72,7 @@ def fleet(
         model = "{MODEL}"
         engine = "emulated"
         hardware = "h100-llama-3.1-8b"
-        instances = 3
+        instances = 2
         """
     )
 
@@ -92,7 +92,7 @@ def test_pods_come_drain_die_and_go_without_a_lost_token(
     cluster: FakeKubernetes, fleet: Callable[[], LiveFleet]
 ) -> None:
     first = fleet()
-    up(first, 3)
+    up(first, 2)
     calm = play(first, BODIES, deaths=0)
     check(calm, BODIES)
 
@@ -104,29 +104,29 @@ def test_pods_come_drain_die_and_go_without_a_lost_token(
     assert first.metric("fairlead_resumed_total") == 0, "it finished what was inside"
 
     # A node dies.
-    up(first, 3)
+    up(first, 2)
     first.kill_a_worker = lambda: os.kill(busiest(first, cluster), signal.SIGKILL)  # type: ignore[method-assign]
     disturbed = play(first, BODIES, deaths=1)
     check(disturbed, BODIES)
     assert [s["text"] for s in disturbed] == [s["text"] for s in calm]
     assert first.metric("fairlead_resumed_total") >= 1
 
-    # Two are too many: the gateway empties and removes the pods that it chose.
-    up(first, 3)
-    smaller = threading.Timer(0.5, resize, (first, 3, 1))
+    # One is too many: the gateway empties and removes the pod that it chose.
+    up(first, 2)
+    smaller = threading.Timer(0.5, resize, (first, 2, 1))
     smaller.start()
     shrunk = play(first, BODIES, deaths=0)
     smaller.join()
     check(shrunk, BODIES)
     up(first, 1)
-    first.wait_until(lambda: len(cluster.pods) == 1 and not cluster.leaving, "two pods gone")
+    first.wait_until(lambda: len(cluster.pods) == 1 and not cluster.leaving, "a pod gone")
     assert cluster.replicas["chat"] == 1
 
     # Pods outlive the gateway, and join the next one.
     (pod,) = cluster.pods
     first.process.kill()
     second = fleet()
-    up(second, 3)
+    up(second, 2)
     assert pod in cluster.pods
     check(play(second, BODIES[:2], deaths=0), BODIES[:2])
     assert sum(pod.n_starts for pod in cluster.pods) <= 4

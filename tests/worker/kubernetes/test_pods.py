@@ -224,5 +224,3 @@ def test_a_missing_token_says_what_to_set(tmp_path: Path) -> None:
                 namespace_file=str(tmp_path / "nowhere"),
             )
         )
-
-
