@@ -1,4 +1,4 @@
-"""What `deploy/` holds for Kubernetes: against Kubernetes' own schemas, and against our commands."""
+"""What `deploy/` holds for Kubernetes, against Kubernetes' own schemas and our commands."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ async def test_a_server_that_is_not_there_or_is_no_api_server_is_named(tmp_path:
     nowhere = KubernetesSettings(
         api="http://127.0.0.1:1", namespace="ai", token_file=str(tmp_path / "token")
     )
-    with pytest.raises(ConfigError, match="no answer from the API server http://127.0.0.1:1"):
+    with pytest.raises(ConfigError, match=r"no answer from the API server http://127\.0\.0\.1:1"):
         await World(nowhere, 1, "chat").pods.run()
 
 
