@@ -22,11 +22,11 @@ BODIES = [
     {
         "model": MODEL,
         "prompt": list(range(32, 72 + i)),
-        "max_tokens": 300 + i,
+        "max_tokens": 150 + i,
         "seed": i,
         "ignore_eos": True,
     }
-    for i in range(8)
+    for i in range(6)
 ]
 
 
@@ -37,7 +37,7 @@ def cluster(tmp_path: Path) -> Iterator[FakeKubernetes]:
     (tmp_path / "workers-token").write_text("of the fleet")
     command = [sys.executable, "-m", "fairlead", "worker", f"--join={join}", "--pool=chat"]
     command += [f"--token-file={tmp_path / 'workers-token'}", f"--model={MODEL}"]
-    command += ["--engine=emulated", "--hardware=h100-llama-3.1-8b", "--speed=0.7"]
+    command += ["--engine=emulated", "--hardware=h100-llama-3.1-8b", "--speed=0.4"]
 
     def run(pod: str) -> subprocess.Popen[bytes]:
         with (tmp_path / f"{pod}.log").open("ab") as log:
