@@ -67,6 +67,7 @@ ONLY_IN = {
     "transformers": "engine",
     "matplotlib": "client",
     "opentelemetry": "observe",
+    "ray": "worker",
     "uvicorn": "gateway",
     "python_multipart": "gateway",
     "sqlalchemy": "store",

@@ -23,6 +23,7 @@ from fairlead.model import (
     Stop,
     Tick,
     Tokens,
+    Unplaced,
 )
 from fairlead.policies.scaling import PoolView
 from tests.strategies import request, spec
@@ -150,3 +151,24 @@ def test_from_nothing_a_request_that_waits_brings_an_instance() -> None:
     assert w.tell(Tick()) == [Scale("p", 1)]
     up = w.up(replace(spec("a"), address="a"))
     assert only(up, Dispatch)
+
+
+def test_what_has_no_room_is_taken_back_before_anybody_who_lives_goes() -> None:
+    w = world("ab", Wants(2))
+    assert w.tell(Resized("p", 4)) == [Scale("p", 4)]
+    assert w.tell(Unplaced("p", 2)) == []
+    assert w.tell(Resized("p", 3)) == [Scale("p", 3)]
+    assert w.tell(Resized("p", 1)) == [Scale("p", 2), Stop(A)]
+    assert w.tell(Unplaced("p", 0)) == [Stop(A)]
+    assert w.tell(Unplaced("nobody", 1)) == []
+
+
+def test_waiting_for_room_is_no_part_of_starting() -> None:
+    w = world("a", Wants(2))
+    assert w.tell(Tick()) == [Scale("p", 2)]
+    for wait_s, n in ((10.0, 1), (90.0, 0)):
+        w.now += wait_s
+        w.tell(Unplaced("p", n))
+    w.now += 7.0
+    w.up(replace(spec("b"), address="b"))
+    assert w.fleet.pools["p"].start_up_s == 7.0

@@ -17,7 +17,7 @@ import pytest
 
 from fairlead.cli.main import main
 from fairlead.model import ConfigError
-from fairlead.worker import local
+from fairlead.worker import kept, local
 from fairlead.worker.local import LocalFleet
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.wire import Frame, Goodbye, Hello, Submit
@@ -181,14 +181,14 @@ async def test_a_refused_token_is_not_tried_again() -> None:
 async def test_a_worker_that_dies_again_and_again_is_given_up_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(kept, "FIRST_DELAY_S", 0.001)
     told: list[str] = []
     dying = (sys.executable, "-S", "-c", "import sys; sys.exit('the disk is on fire')")
     settings = WorkerSettings(join="h:1", model="m", name="i0")
     fleet = LocalFleet([settings], "secret", tell=told.append, command=dying)
     with pytest.raises(ConfigError, match="the disk is on fire"):
         await fleet.run()
-    assert sum("the disk is on fire" in line for line in told) == local.MAX_QUICK_DEATHS
+    assert sum("the disk is on fire" in line for line in told) == kept.MAX_QUICK_DEATHS
 
 
 async def test_one_that_does_not_drain_in_time_is_killed() -> None:

@@ -19,7 +19,7 @@ from fairlead.model import ConfigError, FinishReason, RequestId, Row, RowKind
 from fairlead.worker import emulated as emulated_module
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.emulated import Emulated, ends_at
-from fairlead.worker.local import LocalFleet
+from fairlead.worker.local import Processes
 from fairlead.worker.measure import NEEDED_SHAPES, SHAPES, measure
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.start import faster
@@ -303,5 +303,5 @@ def test_impossible_settings_are_told_together(changes: dict[str, object], messa
 
 def test_a_token_never_stands_on_the_command_line() -> None:
     settings = WorkerSettings(join="h:1", model="m")
-    fleet = LocalFleet([settings], "hush-hush")
-    assert "hush-hush" not in " ".join([*fleet._command, *settings.arguments()])
+    launcher = Processes("hush-hush")
+    assert "hush-hush" not in " ".join([*launcher._command, *settings.arguments()])

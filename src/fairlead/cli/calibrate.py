@@ -22,7 +22,8 @@ from fairlead.client.load import read_page
 from fairlead.client.out_file import OutFile, WriteError
 from fairlead.client.progress import Bar
 from fairlead.client.server import ask_server
-from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.config import FleetConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.latency import Profile
 from fairlead.latency.calibration import Calibration, calibrate
 from fairlead.latency.profile_text import format_profile

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fairlead.cli import fleet_file
 from fairlead.cli.batch_service import read_batches
+from fairlead.cli.provisioners import check_provisioners, read_kubernetes, read_ray
 from fairlead.cli.serve import gateway_settings
 from fairlead.cli.tenant_database import read_tenants
 from fairlead.fleet.config import FleetConfig
@@ -41,7 +42,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config, tables = fleet_file.read_fleet_file(args.fleet, args.set)
-    gateway_settings(config, token="checked elsewhere")
+    _, settings = gateway_settings(config, token="checked elsewhere")
+    check_provisioners(config, settings.max_workers)
     if config.tenants:
         read_tenants(config.tenants)
     if config.batches:
@@ -92,3 +94,7 @@ def effective(config: FleetConfig, tables: dict[str, Any], flags: set[str]) -> I
     if config.batches:
         own = replace(read_batches(config), database="not shown")
         yield from lines("batches", own, tables["batches"])
+    if config.ray:
+        yield from lines("ray", read_ray(config), tables["ray"])
+    if config.kubernetes:
+        yield from lines("kubernetes", read_kubernetes(config), tables["kubernetes"])

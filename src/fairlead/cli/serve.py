@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import secrets
 import signal
 from collections.abc import Callable, Sequence
@@ -18,11 +17,13 @@ import uvloop
 from fairlead.cli import fleet_file
 from fairlead.cli.batch_service import open_batches
 from fairlead.cli.observers import Observers
+from fairlead.cli.provisioners import check_provisioners, provisioners
 from fairlead.cli.replaying import replays
 from fairlead.cli.serve_settings import ServeSettings
 from fairlead.cli.tenant_database import open_database, read_tenants
 from fairlead.cli.voice import Voice, open_voice
-from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.config import FleetConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.fleet.table import read_table
 from fairlead.gateway.app import Gateway, calm_garbage_collector
 from fairlead.gateway.config import GatewayConfig
@@ -32,8 +33,6 @@ from fairlead.latency import load_profile
 from fairlead.model import ConfigError, Resized
 from fairlead.policies import registry
 from fairlead.text import Tokenizer
-from fairlead.worker.local import LocalFleet
-from fairlead.worker.settings import WorkerSettings
 
 NANO = "fairlead-nano"
 EXAMPLE = """\
@@ -122,70 +121,6 @@ def _max_context(pool: PoolConfig, tokenizer: Tokenizer) -> int:
     return tokenizer.max_context
 
 
-def check_size(config: FleetConfig, max_workers: int) -> None:
-    """Raises `ConfigError` where the pools want more workers than this machine is to run."""
-    n = sum(pool.instances for pool in config.pools)
-    if n > max_workers:
-        raise ConfigError(
-            f"the pools have {n} instances, and this machine runs {max_workers} at most; have "
-            "fewer, let workers on other machines join (instances = 0), or raise "
-            "gateway.max_workers"
-        )
-
-
-def worker_settings(config: FleetConfig, join: str, seed: int) -> list[WorkerSettings]:
-    """The workers that this machine is to run, one for each instance of each pool."""
-    return [
-        worker_setting(config, pool.name, i, join, seed)
-        for pool in config.pools
-        for i in range(pool.instances)
-    ]
-
-
-def worker_setting(
-    config: FleetConfig, pool_name: str, i: int, join: str, seed: int
-) -> WorkerSettings:
-    """The pool's worker number `i`."""
-    embedded = sum(pool.instances for pool in config.pools if pool.engine == "embedded")
-    share = max((os.cpu_count() or 1) // max(embedded, 1), 1)
-    pool = next(pool for pool in config.pools if pool.name == pool_name)
-    name = f"{pool.name}-{i}" if len(config.pools) > 1 else f"i{i}"
-    return WorkerSettings(
-        join=join,
-        model=pool.model,
-        engine=pool.engine,
-        hardware=pool.hardware,
-        name=name,
-        pool=pool.name,
-        role=pool.role,
-        batching=config.policy.batching,
-        batching_params=config.policy.params.get("batching", {}),
-        seed=seed + i,
-        threads=pool.threads or (share if pool.engine == "embedded" else None),
-        dtype=pool.dtype,
-        device=pool.device,
-        block_tokens=pool.block_tokens,
-        n_blocks=pool.n_blocks,
-        kv_bytes=None if pool.kv_gib is None else int(pool.kv_gib * 2**30),
-        max_sequences=pool.max_sequences,
-        max_waiting=pool.max_waiting,
-        max_context=pool.max_context,
-        speed=pool.speed,
-        effect=pool.effect,
-        effect_params=pool.effect_params,
-        step_log=pool.step_log and pool.step_log.replace("{name}", name),
-        url=pool.urls[i] if pool.urls else "",
-        api_key_file=pool.api_key_file,
-        served_as=pool.served_as,
-        tokenizer=pool.tokenizer,
-        prompts=pool.prompts,
-        kv_events=pool.kv_events[i] if pool.kv_events else None,
-        kv_replay=pool.kv_replay[i] if pool.kv_replay else None,
-        first_token_timeout_s=pool.first_token_timeout_s,
-        next_token_timeout_s=pool.next_token_timeout_s,
-    )
-
-
 def _token(settings: ServeSettings) -> str:
     if not settings.token_file:
         return secrets.token_urlsafe(32)
@@ -220,7 +155,7 @@ async def _serve(
 ) -> int:
     config = read()
     _, settings = gateway_settings(config, token="not yet")
-    check_size(config, settings.max_workers)
+    check_provisioners(config, settings.max_workers)
     token = _token(settings)
     gateway_config, _ = gateway_settings(config, token)
     default_class = settings.default_class or config.workload.default
@@ -242,15 +177,15 @@ async def _serve(
         gateway.window.replays = replays(path, changes, config, log, flush)
     await gateway.start()
     calm_garbage_collector()
-    workers = LocalFleet(
-        worker_settings(config, gateway.local_workers_address, seed),
-        token,
-        tell=say.detail,
-        gave_up=_GaveUp(gateway, say),
-        more=lambda pool, i: worker_setting(config, pool, i, gateway.local_workers_address, seed),
-        most=settings.max_workers,
-    )
-    gateway.driver.provision = workers.scale
+    try:
+        workers = provisioners(
+            config, settings, gateway, token, seed, say, gave_up=_GaveUp(gateway, say)
+        )
+    except ConfigError:
+        await gateway.stop()
+        await asyncio.to_thread(observers.close)
+        raise
+    gateway.driver.provisioner = workers
     hands = asyncio.create_task(workers.run())
     stop = _Stop()
     resize = _Resize(read, config, settings.max_workers, gateway, say)
@@ -344,7 +279,7 @@ class _Resize:
     def __call__(self) -> None:
         try:
             config = self._read()
-            check_size(config, self._max_workers)
+            check_provisioners(config, self._max_workers)
         except ConfigError as error:
             self._say.aloud(f"the fleet file is as it was to us: {error}")
             return

@@ -9,117 +9,11 @@ from typing import Any
 
 from fairlead.fleet.fleet import Fleet
 from fairlead.fleet.limits import Limits
-from fairlead.fleet.pools import PoolBounds
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.fleet.table import read_table
-from fairlead.latency.effects import NO_EFFECT, effect_problems
 from fairlead.model import BATCH, ConfigError, Objective, Role
 from fairlead.policies import registry
 from fairlead.workload.objectives import ObjectiveMix, make_objective
-
-GROWTH = 4
-ROLES = tuple(role.value for role in Role)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolConfig:
-    """`[[pool]]`: interchangeable instances."""
-
-    name: str = "default"
-    model: str = "fairlead-nano"
-    """Built in; or a local folder in Hugging Face format, or a hub name."""
-    engine: str = "embedded"
-    """embedded | emulated | openai"""
-    urls: tuple[str, ...] = ()
-    """Of the servers behind an `openai` pool, one instance each."""
-    api_key_file: str | None = None
-    """Holds the key that they want."""
-    served_as: str = ""
-    """The model's name there; empty where it is the same."""
-    tokenizer: str = ""
-    """Folder or hub name of the model's tokenizer; empty where `model` is one itself."""
-    prompts: str = "auto"
-    """What prompts are sent as: tokens | text | chat; `auto` finds out which of the first two."""
-    kv_events: tuple[str, ...] = ()
-    """Where each of the servers publishes events of its cache, such as tcp://127.0.0.1:5557."""
-    kv_replay: tuple[str, ...] = ()
-    """Where each of them repeats those that were missed."""
-    first_token_timeout_s: float = 300.0
-    """A stream of an `openai` pool without a token for so long is stuck, and goes elsewhere."""
-    next_token_timeout_s: float = 60.0
-    """The same once it has begun."""
-    instances: int = 1
-    """Workers that `serve` starts on this machine; 0 leaves it to workers that join by
-    themselves."""
-    min_instances: int = 1
-    max_instances: int | None = None
-    """Between these a scaling policy moves; None is four times `instances`."""
-    role: str = "mixed"
-    hardware: str = "auto"
-    """A latency profile by name or file; `auto` measures an embedded engine at start."""
-    threads: int | None = None
-    """CPU threads of each embedded engine; None shares the machine's cores among them."""
-    dtype: str = "auto"
-    device: str = "auto"
-    block_tokens: int = 16
-    n_blocks: int | None = None
-    """KV blocks of each instance; None derives them from `kv_gib` or from the hardware."""
-    kv_gib: float | None = None
-    """Memory for KV of each instance, in GiB."""
-    max_sequences: int = 256
-    max_waiting: int = 1024
-    max_context: int | None = None
-    speed: float = 1.0
-    """An emulated engine runs so many times faster than its profile says."""
-    effect: str = NO_EFFECT
-    """How an emulated engine runs its steps, and so what they cost: none | nanoflow | semi-pd."""
-    effect_params: Mapping[str, Any] = field(default_factory=dict)
-    """Its parameters, see `fairlead.latency`."""
-    step_log: str | None = None
-    """A file for the shape and the duration of every step of a worker; `{name}` in it becomes the
-    worker's name."""
-
-    def __post_init__(self) -> None:
-        self._check_servers()
-        if self.instances < 0:
-            raise ValueError(f"instances must be at least 0, got {self.instances}")
-        if self.kv_gib is not None and self.kv_gib <= 0:
-            raise ValueError(f"kv_gib must be positive, got {self.kv_gib}")
-        if not 0 <= self.min_instances <= self.bounds.max_instances:
-            raise ValueError(
-                f"min_instances must be from 0 to max_instances, got {self.min_instances} and "
-                f"{self.bounds.max_instances}"
-            )
-        if self.role not in ROLES:
-            known = registry.suggest(self.role, list(ROLES))
-            raise ValueError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}{known}")
-        if problems := effect_problems(self.effect, self.effect_params, self.engine):
-            raise ValueError("; ".join(problems))
-
-    def _check_servers(self) -> None:
-        """As many instances as servers, unless the workers join by themselves."""
-        n = len(self.urls)
-        if (self.engine == "openai") != bool(n) and self.instances:
-            raise ValueError(
-                "an openai pool needs urls, one for each of its servers, and no other has any; "
-                "with instances = 0 its workers join by themselves"
-            )
-        if n and self.instances not in (1, n):
-            raise ValueError(f"there is one instance for each of {n} urls; leave instances out")
-        if n:
-            object.__setattr__(self, "instances", n)
-        for name in ("kv_events", "kv_replay"):
-            if getattr(self, name) and len(getattr(self, name)) != n:
-                raise ValueError(f"{name} must name one address for each of {n} urls")
-
-    @property
-    def bounds(self) -> PoolBounds:
-        most = self.max_instances
-        if self.urls:
-            most = self.instances  # Nobody here can start another server.
-        elif most is None:
-            most = max(GROWTH * self.instances, 1)
-        least = min(self.min_instances, self.instances) if self.instances else 0
-        return PoolBounds(self.name, self.model, self.instances, least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +67,10 @@ class FleetConfig:
     """The `[tenants]` table, likewise."""
     batches: Mapping[str, Any] = field(default_factory=dict)
     """The `[batches]` table, likewise."""
+    ray: Mapping[str, Any] = field(default_factory=dict)
+    """The `[ray]` table, likewise."""
+    kubernetes: Mapping[str, Any] = field(default_factory=dict)
+    """The `[kubernetes]` table, likewise."""
     simulation: Mapping[str, Any] = field(default_factory=dict)
     """The `[simulation]` table, which only `simulate` and its kin read."""
 
@@ -205,6 +103,8 @@ TABLES = (
     "objectives",
     "workload",
     "limits",
+    "ray",
+    "kubernetes",
     "simulation",
 )
 
@@ -229,7 +129,7 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
     policy = attempt(_policy, tables.get("policy", {}), "tenants" in tables)
     limits = attempt(read_table, Limits, tables.get("limits", {}), "limits")
     workload = attempt(_workload, tables.get("objectives", {}), tables.get("workload", {}))
-    for name in ("gateway", "tenants", "batches", "simulation"):
+    for name in ("gateway", "tenants", "batches", "ray", "kubernetes", "simulation"):
         if not isinstance(tables.get(name, {}), Mapping):
             problems.append(f"[{name}] must be a table")
     if problems:
@@ -242,6 +142,8 @@ def read_config(tables: Mapping[str, Any]) -> FleetConfig:
         tables.get("gateway", {}),
         tables.get("tenants", {}),
         tables.get("batches", {}),
+        tables.get("ray", {}),
+        tables.get("kubernetes", {}),
         tables.get("simulation", {}),
     )
 

@@ -57,6 +57,7 @@ from fairlead.model import (
     Tick,
     TokenRow,
     Tokens,
+    Unplaced,
 )
 from fairlead.policies.admission import AdmissionPolicy
 from fairlead.policies.fairness import FairnessPolicy, none
@@ -124,6 +125,7 @@ class Fleet:
             InstanceDown: self._instance_down,
             Draining: self._drain,
             Resized: self._resized,
+            Unplaced: self._unplaced,
             Tick: self._tick,
         }
 
@@ -407,6 +409,13 @@ class Fleet:
         if pool is None or event.n < 0:
             return []
         pool.resize(event.n)
+        return self._rebalance(pool, now)
+
+    def _unplaced(self, event: Unplaced, now: float) -> list[Action]:
+        pool = self.pools.get(event.pool)
+        if pool is None or event.n < 0:
+            return []
+        pool.unplaced(event.n, now)
         return self._rebalance(pool, now)
 
     def _rebalance(self, pool: Pool, now: float) -> list[Action]:

@@ -47,6 +47,8 @@ class Pool:
         self._queue = queue
         self._asked_s: list[float | None] = [None] * bounds.n
         """When each instance was asked for that is not up yet; None: before the fleet began."""
+        self._n_unplaced = 0
+        """Of those, the last ones, that have no room to run in."""
         self._next_s = float("-inf")
         """When the policy is to be asked next."""
         self._managed = policy is not None and policy.period_s < float("inf")
@@ -78,6 +80,14 @@ class Pool:
     def went(self, instance: InstanceId) -> None:
         self._up.pop(instance, None)
 
+    def unplaced(self, n: int, now: float) -> None:
+        """So many of those that were asked for have no room. Who has found some only now has taken
+        no time to start so far."""
+        n = min(n, self.n_starting)
+        for i in range(max(self.n_starting - self._n_unplaced, 0), self.n_starting - n):
+            self._asked_s[i] = now
+        self._n_unplaced = n
+
     def resize(self, n: int) -> None:
         """From now on it should have `n` instances: somebody said so, and that goes beyond the
         bounds of the policy."""
@@ -108,10 +118,21 @@ class Pool:
         if missing > 0:
             self._asked_s += [now] * missing
             return [Scale(self.name, len(self._up) + self.n_starting)]
+        actions, missing = self._take_back(missing)
         by_load = sorted(self.hosts, key=lambda s: (s.running + s.waiting, s.id))
         for shadow in by_load[: max(-missing, 0)]:
             shadow.retire(True)
-        return []
+        return actions
+
+    def _take_back(self, missing: int) -> tuple[list[Action], int]:
+        """Who is too many and has no room yet need not come: that goes before anybody who is here
+        does. Returns what is still missing, too."""
+        n = min(-missing, self._n_unplaced, self.n_starting)
+        if n <= 0:
+            return [], missing
+        del self._asked_s[-n:]
+        self._n_unplaced -= n
+        return [Scale(self.name, len(self._up) + self.n_starting)], missing + n
 
     def stop_empty(self) -> list[Action]:
         """Those that should go, and hold nothing any more."""

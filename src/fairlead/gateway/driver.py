@@ -18,6 +18,7 @@ from fairlead.model import (
     Event,
     Handoff,
     InstanceId,
+    InstanceSpec,
     Reject,
     Request,
     RequestId,
@@ -28,6 +29,7 @@ from fairlead.model import (
 )
 from fairlead.observe.window.seen import SeenInstance, SeenRequest
 from fairlead.worker import wire
+from fairlead.worker.provisioner import Nobody, Provisioner
 
 
 class Core(Protocol):
@@ -56,6 +58,8 @@ class Link(Protocol):
 
     @property
     def address(self) -> str: ...
+    @property
+    def spec(self) -> InstanceSpec | None: ...
     def send(self, message: wire.Message) -> None: ...
 
 
@@ -72,7 +76,7 @@ class Driver:
         self.links: dict[InstanceId, Link] = {}
         self.outlets: dict[RequestId, Outlet] = {}
         """Of requests under way; one that its client has left has none."""
-        self.provision: Callable[[str, int], None] = lambda pool, n: None
+        self.provisioner: Provisioner = Nobody()
         """Sees to it that a pool has so many workers."""
         self._fleet = fleet
         self._waiting: deque[Event] = deque()
@@ -132,7 +136,7 @@ class Driver:
             source.send(wire.Move(*ids, target.address))
 
     def _scale(self, action: Scale) -> None:
-        self.provision(action.pool, action.n)
+        self.provisioner.scale(action.pool, action.n)
 
     def _nothing(self, action: SetRole) -> None:
         """The fleet sees to it itself."""
@@ -140,6 +144,8 @@ class Driver:
     def _stop(self, action: Stop) -> None:
         if link := self.links.get(action.instance):
             link.send(wire.Drain())
+            if link.spec is not None:
+                self.provisioner.ending(link.spec)
 
     def _ask_for_cache(self, action: TellCache) -> None:
         if link := self.links.get(action.instance):

@@ -127,6 +127,7 @@ class Hub:
         if link.spec is not None and self.workers.get(link.spec.id) is link:
             del self.workers[link.spec.id]
             del self.driver.links[link.spec.id]
+            self.driver.provisioner.gone(link.spec)
             self.driver.handle(InstanceDown(link.spec.id, why))
 
     def _objection(self, hello: wire.Hello) -> str | None:

@@ -45,6 +45,7 @@ from fairlead.model.events import (
     Tick,
     TokenRow,
     Tokens,
+    Unplaced,
 )
 from fairlead.model.ids import BlockHash, InstanceId, ProgramId, RequestId, TenantId
 from fairlead.model.instance import InstanceSpec, Report, Role
@@ -118,4 +119,5 @@ __all__ = [
     "Tick",
     "TokenRow",
     "Tokens",
+    "Unplaced",
 ]

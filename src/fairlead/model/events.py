@@ -141,6 +141,14 @@ class Resized(Struct, frozen=True, gc=False):
     n: int
 
 
+class Unplaced(Struct, frozen=True, gc=False):
+    """Of the instances that a pool was to get, so many find no room to run in, until the next
+    word of it."""
+
+    pool: str
+    n: int
+
+
 class Tick(Struct, frozen=True, gc=False):
     """Time passed. Whoever drives the fleet sends one every second or so."""
 
@@ -161,5 +169,6 @@ Event = (
     | InstanceDown
     | Draining
     | Resized
+    | Unplaced
     | Tick
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.config import FleetConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.model import Arrived, Cancelled, Event, InstanceId, RequestId
 from fairlead.simulate.faults import (
     Death,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from fairlead.fleet.config import PoolConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.model import Event, Handoff, InstanceDown, InstanceUp
 from fairlead.simulate.faults import Faults
 from fairlead.simulate.faulty_link import HELD, FaultyLink

@@ -7,7 +7,8 @@ from dataclasses import replace
 from random import Random
 
 from fairlead import latency
-from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.config import FleetConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.instance import Instance
 from fairlead.model import (
     ConfigError,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fairlead.fleet.config import FleetConfig, PoolConfig
+from fairlead.fleet.config import FleetConfig
+from fairlead.fleet.pool_config import PoolConfig
 from fairlead.model import (
     Action,
     Cancel,
