@@ -94,6 +94,9 @@ class Engine:
         """A request left: drops what was kept to sample it faster. Unknown ones are fine."""
         self._sampler.forget(request_id)
 
+    def close(self) -> None:
+        """Nothing is held that does not go by itself."""
+
 
 def _n_blocks(config: EngineConfig, shape: KvShape) -> int:
     if config.n_blocks is not None:
