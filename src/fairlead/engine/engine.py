@@ -44,6 +44,7 @@ class Engine:
         self.fingerprint = fingerprint(facts.folder)
         self.dtype = str(dtype).removeprefix("torch.")
         self.device = device.type
+        self.moves_kv = True
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], sequences: Mapping[RequestId, Seq]) -> Output:

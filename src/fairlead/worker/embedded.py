@@ -44,6 +44,10 @@ class Embedded:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.engine.run, rows, sequences)
 
+    @property
+    def moves_kv(self) -> bool:
+        return self.engine.moves_kv
+
     async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         engine, held = self.engine, list(blocks)
         return await self._between_steps(

@@ -47,6 +47,12 @@ class Core:
     """That vLLM computes in one pass."""
     device: str
 
+    def runner(self) -> Any:
+        """vLLM's model runner, where it is in this process; else None."""
+        executor = self.engine_core.model_executor
+        is_here = self.engine_core.vllm_config.parallel_config.world_size == 1
+        return executor.driver_worker.worker.model_runner if is_here else None
+
 
 def start_core(config: VllmEngineConfig) -> Core:
     """Raises `ModelError` or `ConfigError` where vLLM does not start, or not as it must."""

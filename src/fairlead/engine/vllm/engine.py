@@ -12,19 +12,19 @@ from vllm.v1.outputs import LogprobsLists, ModelRunnerOutput
 
 from fairlead.engine.endings import Endings
 from fairlead.engine.grammar import Grammars
+from fairlead.engine.models import fingerprint
 from fairlead.engine.output import Output, TokenLogprobs
 from fairlead.engine.transfer import Place
 from fairlead.engine.vllm.config import VllmEngineConfig
 from fairlead.engine.vllm.core import Core
+from fairlead.engine.vllm.images import Images
+from fairlead.engine.vllm.memory import FIRST_BLOCK, BlockMemory
 from fairlead.engine.vllm.residents import Part, Residents, Told, passes
 from fairlead.engine.vllm.runner_side import Arrival
 from fairlead.engine.vllm.sampling import arguments, draws, token_seed
 from fairlead.instance.sequence import Sequence
 from fairlead.model import ProtocolError, RequestId, Row, Sampling
 from fairlead.text import model_folder
-
-FIRST_BLOCK = 1
-"""vLLM's block 0 belongs to nobody; our block 0 is its block 1."""
 
 
 class VllmEngine:
@@ -39,6 +39,7 @@ class VllmEngine:
         self._residents = Residents()
         self._grammars = Grammars(model_folder(config.model), core.vocab_size, self._eos)
         self._endings = Endings(self._eos, self._grammars)
+        self._images = _images(core, config)
         self.n_blocks = core.n_blocks - FIRST_BLOCK
         self.block_tokens = core.block_tokens
         self.kv_token_bytes = core.kv_token_bytes
@@ -78,13 +79,23 @@ class VllmEngine:
 
     # ---------------------------------------------------------------- hand-offs
 
+    @property
+    def moves_kv(self) -> bool:
+        """Whether `write_image` and `import_image` can be called: not where the model's KV is
+        spread over several processes."""
+        return self._images is not None
+
     def write_image(self, blocks: Seq[int], n_tokens: int, start: int, place: Place) -> memoryview:
-        """Not yet."""
-        raise ProtocolError("vLLM in a worker hands its KV to nobody")
+        """The KV of a sequence's `n_tokens` from `start` on, in the memory that `place` gives."""
+        assert self._images is not None
+        return self._images.write(blocks, start, start + n_tokens, place)
 
     def import_image(self, image: bytes | memoryview, blocks: Seq[int]) -> None:
-        """Not yet."""
-        raise ProtocolError("vLLM in a worker takes no KV from others")
+        """Puts it into `blocks`. Raises `ProtocolError`, and changes nothing, where it is none or
+        of another model or layout."""
+        if self._images is None:
+            raise ProtocolError("the KV of this instance is spread over several processes")
+        self._images.put(image, blocks)
 
     # ---------------------------------------------------------------- a pass
 
@@ -139,6 +150,14 @@ class VllmEngine:
         if n is not None:
             assert ran.logprobs is not None
             output.logprobs[sequence.id] = _logprobs(ran.logprobs.slice_request(i, 1), n)
+
+
+def _images(core: Core, config: VllmEngineConfig) -> Images | None:
+    runner = core.runner()
+    if runner is None:
+        return None
+    memory = BlockMemory(runner.kv_caches, core.n_blocks)
+    return Images(memory, fingerprint(model_folder(config.model)), core.block_tokens)
 
 
 def _scheduler_output(told: Told) -> SchedulerOutput:
