@@ -15,7 +15,7 @@ def a_sequence(seed: int, produced: tuple[int, ...] = ()) -> Sequence:
 
 def test_names_and_meanings_are_the_same() -> None:
     sampling = Sampling(0.7, 0.9, 40, 0.05, 0.1, 0.2, 1.1, logprobs=3, min_tokens=2)
-    found = arguments(sampling, [])
+    found = arguments(sampling, [], 100)
     for name in ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "logprobs"):
         assert found[name] == getattr(sampling, name)
     for name in ("frequency_penalty", "repetition_penalty", "min_tokens"):
@@ -23,8 +23,8 @@ def test_names_and_meanings_are_the_same() -> None:
 
 
 def test_what_ends_an_answer_may_not_come_before_min_tokens() -> None:
-    assert arguments(Sampling(stop_token_ids=(9,)), [2])["stop_token_ids"] == [2, 9]
-    kept = arguments(Sampling(stop_token_ids=(9,), ignore_eos=True), [2])
+    assert arguments(Sampling(stop_token_ids=(9, 100)), [2], 100)["stop_token_ids"] == [2, 9]
+    kept = arguments(Sampling(stop_token_ids=(9,), ignore_eos=True), [2], 100)
     assert kept["stop_token_ids"] == [9]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 
 import numpy as np
+from vllm.exceptions import VLLMError
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.sched.output import CachedRequestData, GrammarOutput, SchedulerOutput
 from vllm.v1.outputs import LogprobsLists, ModelRunnerOutput
@@ -63,8 +64,8 @@ class VllmEngine:
     def objection(self, sampling: Sampling) -> str:
         """Why outputs cannot be sampled like that; empty where they can."""
         try:
-            SamplingParams(**arguments(sampling, self._eos))
-        except ValueError as error:
+            self._params(sampling)
+        except (VLLMError, ValueError) as error:
             return f"vLLM cannot sample like that: {error}"
         return self._grammars.objection(sampling.json_schema) if sampling.json_schema else ""
 
@@ -125,8 +126,11 @@ class VllmEngine:
     def _arrival(self, part: Part) -> Arrival:
         sequence = part.resident.sequence
         n = sequence.prompt_tokens
-        params = SamplingParams(**arguments(sequence.request.sampling, self._eos))
+        params = self._params(sequence.request.sampling)
         return Arrival(part.resident.name, sequence.token_ids[:n], sequence.token_ids[n:], params)
+
+    def _params(self, sampling: Sampling) -> SamplingParams:
+        return SamplingParams(**arguments(sampling, self._eos, self.vocab_size))
 
     def _grammar(self, told: Told) -> GrammarOutput | None:
         held = [

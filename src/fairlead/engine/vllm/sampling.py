@@ -13,7 +13,7 @@ GREEDY_BELOW = 1e-5
 """vLLM takes such temperatures for greedy."""
 
 
-def arguments(sampling: Sampling, eos_token_ids: Iterable[int]) -> dict[str, Any]:
+def arguments(sampling: Sampling, eos_token_ids: Iterable[int], vocab_size: int) -> dict[str, Any]:
     """For a `SamplingParams`. Stops and lengths are found by us; vLLM is told of stop tokens to
     mask them until there are `min_tokens`."""
     ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else set(eos_token_ids))
@@ -27,7 +27,7 @@ def arguments(sampling: Sampling, eos_token_ids: Iterable[int]) -> dict[str, Any
         "repetition_penalty": sampling.repetition_penalty,
         # Any number: what counts is the seed of each token. Without one there is no generator.
         "seed": 0,
-        "stop_token_ids": sorted(ends),
+        "stop_token_ids": sorted(token for token in ends if 0 <= token < vocab_size),
         "logprobs": sampling.logprobs,
         "min_tokens": sampling.min_tokens,
         "max_tokens": None,
