@@ -21,6 +21,16 @@ def test_settings_of_the_pool_become_arguments() -> None:
     assert arguments["enable_prefix_caching"] is False
 
 
+def test_a_context_is_no_longer_than_memory() -> None:
+    def longest(**settings: int) -> object:
+        return VllmEngineConfig("fairlead-nano", **settings).arguments(KNOWN)["max_model_len"]  # type: ignore[arg-type]
+
+    assert longest(n_blocks=10, max_context=1000) == 160
+    assert longest(n_blocks=10, max_context=100) == 100
+    assert longest(max_context=100) == 100
+    assert longest(n_blocks=10) == -1, "vLLM finds out"
+
+
 def test_a_name_that_is_no_folder_is_left_to_vllm() -> None:
     assert VllmEngineConfig("owner/name").arguments(KNOWN)["model"] == "owner/name"
 

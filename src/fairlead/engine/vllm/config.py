@@ -90,12 +90,18 @@ class VllmEngineConfig:
             "num_gpu_blocks_override": None if self.n_blocks is None else self.n_blocks + 1,
             "kv_cache_memory_bytes": self.kv_bytes,
             "max_num_seqs": self.max_sequences,
-            "max_model_len": self.max_context,
+            "max_model_len": self._max_context(),
             "enable_prefix_caching": False,
             "async_scheduling": False,
             "disable_log_stats": True,
             "worker_extension_cls": "fairlead.engine.vllm.runner_side.RunnerSide",
         }
+
+    def _max_context(self) -> int:
+        """What fits into memory, as far as that is known; -1 lets vLLM find out."""
+        if self.max_context is None or self.n_blocks is None:
+            return self.max_context or -1
+        return min(self.max_context, self.n_blocks * self.block_tokens)
 
     def _source(self) -> str:
         """A folder where there is one; else vLLM downloads what it wants."""

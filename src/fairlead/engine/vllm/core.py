@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fairlead.engine.vllm.config import VllmEngineConfig
+from fairlead.engine.vllm.memory import FIRST_BLOCK
 from fairlead.model import ConfigError, ModelError
 
 ENVIRONMENT = {
@@ -77,7 +78,21 @@ def _engine_core(config: VllmEngineConfig) -> Any:
 
     known = [field.name for field in dataclasses.fields(EngineArgs)]
     vllm_config = EngineArgs(**config.arguments(known)).create_engine_config()
+    if config.n_blocks is not None:
+        # So many, whatever share of the memory that is.
+        n_bytes = (config.n_blocks + FIRST_BLOCK) * config.block_tokens * _token_bytes(vllm_config)
+        vllm_config.cache_config.kv_cache_memory_bytes = n_bytes
     return EngineCore(vllm_config, Executor.get_class(vllm_config), log_stats=False)
+
+
+def _token_bytes(vllm_config: Any) -> int:
+    """KV of a token, at most."""
+    model, parallel = vllm_config.model_config, vllm_config.parallel_config
+    heads: int = model.get_num_kv_heads(parallel)
+    layers: int = model.get_num_layers(parallel)
+    size: int = model.get_head_size()
+    itemsize: int = model.dtype.itemsize
+    return 2 * layers * heads * size * itemsize
 
 
 def _checked(core: Any, config: VllmEngineConfig) -> Core:
