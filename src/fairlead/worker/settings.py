@@ -130,8 +130,8 @@ class WorkerSettings:
             yield from engine_args_problems(self.engine_args)
             if self.device != "auto":
                 yield (
-                    f"device is for embedded engines, got {self.device!r}; vLLM takes what it was "
-                    "built for, and its engine_args.device_ids say which of them"
+                    f"device is for embedded engines, got {self.device!r}; vLLM runs on what it "
+                    "was built for, and CUDA_VISIBLE_DEVICES says on which of them"
                 )
         elif self.engine_args:
             yield f"engine_args are for vllm engines, and this one is {self.engine}"

@@ -8,9 +8,9 @@ batching policies, preemption, the prefix cache, reports, streams and recovery.
 The other way was a scheduler class (`--scheduler-cls`) around an `Instance`. vLLM would then hold
 requests, blocks, prefix hashes and detokenised streams a second time, its loop rather than ours
 would say when to plan, and every report would have to be put together from both. The class is as
-little a public interface as the runner's input, and there is more of it: 40 methods against one
-record. (Tried with 0.32.0: a step of ours needs `execute_model` and `sample_tokens`, and one
-method of ours beside the worker, `RunnerSide.enter`.)
+little a public interface as the runner's input, and there is more of it: 23 methods against one
+record. (In 0.32.0 a step of ours needs the executor's `execute_model` and `sample_tokens`, and one
+method of our own beside the runner, `RunnerSide.fairlead_enter`.)
 
 Importing this package imports neither torch nor vLLM; `load` does.
 """

@@ -67,8 +67,21 @@ def start_core(config: VllmEngineConfig) -> Core:
     except (ConfigError, ModelError):
         raise
     except Exception as error:  # vLLM raises what its libraries do.
-        raise ModelError(f"vLLM does not start with {config.model!r}: {error}") from error
+        said = str(error).rstrip(".") + _hint(str(error), config)
+        raise ModelError(f"vLLM does not start with {config.model!r}: {said}") from error
     return _checked(core, config)
+
+
+def _hint(said: str, config: VllmEngineConfig) -> str:
+    """What the user can do about it in our terms."""
+    if "block size" in said:
+        return (
+            f"; the pool's block_tokens is {config.block_tokens}, and every kernel takes some "
+            "only (on CPUs multiples of 32)"
+        )
+    if "memory" in said:
+        return "; in our terms: set the pool's kv_gib or n_blocks, or a smaller max_context"
+    return ""
 
 
 def _engine_core(config: VllmEngineConfig) -> Any:

@@ -67,7 +67,7 @@ class VllmEngine:
             self._params(sampling)
         except (VLLMError, ValueError) as error:
             return f"vLLM cannot sample like that: {error}"
-        return self._grammars.objection(sampling.json_schema) if sampling.json_schema else ""
+        return self._grammars.objection(sampling) if sampling.constrained else ""
 
     def forget(self, request_id: RequestId) -> None:
         """A request left: vLLM is told so at the next step. Unknown ones are fine."""
@@ -136,7 +136,7 @@ class VllmEngine:
         held = [
             part.resident
             for part in told.parts
-            if part.row.samples and part.resident.sequence.request.sampling.json_schema
+            if part.row.samples and part.resident.sequence.request.sampling.constrained
         ]
         if not held:
             return None
