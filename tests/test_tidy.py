@@ -64,6 +64,7 @@ IMPURE_MODULES = (
 ONLY_IN = {
     "torch": "engine",
     "llguidance": "engine",
+    "vllm": "engine",
     "transformers": "engine",
     "matplotlib": "client",
     "opentelemetry": "observe",

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,21 @@ def free_port() -> int:
 class LiveFleet:
     """A `fairlead serve` in a process of its own."""
 
-    def __init__(self, path: Path, port: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        port: int,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = path.with_suffix(".log")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairlead", "serve", str(path)], stderr=log, stdout=log
+                [python, "-m", "fairlead", "serve", str(path)],
+                stderr=log,
+                stdout=log,
+                env=environment,
             )
 
     def get(self, path: str) -> tuple[int, str]:

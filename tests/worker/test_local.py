@@ -217,7 +217,10 @@ async def test_stopping_what_never_ran_returns() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--join", "h:1", "--model", "m", "--engine", "vllm"], "not in this version"),
+        (
+            ["--join", "h:1", "--model", "m", "--engine", "vllm", "--device", "cuda"],
+            "device is for embedded engines",
+        ),
         (["--join", "nowhere", "--model", "m"], "expected HOST:PORT"),
         (["--join", "h:1", "--model", "m", "--batching-params", "{"], "is not JSON"),
         (["--join", "h:1", "--model", "m", "--batching-params", "[1]"], "must be a JSON object"),

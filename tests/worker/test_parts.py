@@ -284,7 +284,13 @@ def test_defaults_survive_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"engine": "vllm"}, "'vllm' is not in this version of Fairlead"),
+        ({"engine": "gguf"}, "engine must be one of embedded, emulated, vllm, openai"),
+        ({"engine": "vllm", "device": "cuda"}, "device is for embedded engines"),
+        ({"engine_args": {"enforce_eager": True}}, "engine_args are for vllm engines"),
+        (
+            {"engine": "vllm", "engine_args": {"block_size": 16, "scheduler_cls": "x"}},
+            "engine_args.block_size is for block_tokens to say; engine_args.scheduler_cls cannot",
+        ),
         ({"engine": "openai"}, "needs the url of its server"),
         ({"url": "http://a"}, "url is for openai engines"),
         ({"engine": "embeded"}, "engine must be one of embedded, emulated"),

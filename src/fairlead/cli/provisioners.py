@@ -19,7 +19,7 @@ from fairlead.worker.local import LocalFleet
 from fairlead.worker.provisioner import Provisioner, Together
 from fairlead.worker.ray.launcher import RayLauncher
 from fairlead.worker.ray.settings import Needs, RaySettings, require_ray
-from fairlead.worker.settings import WorkerSettings
+from fairlead.worker.settings import IN_PROCESS, WorkerSettings
 
 
 def read_ray(config: FleetConfig) -> RaySettings:
@@ -141,6 +141,7 @@ def worker_setting(
         effect=pool.effect,
         effect_params=pool.effect_params,
         step_log=pool.step_log and pool.step_log.replace("{name}", name),
+        engine_args=pool.engine_args,
         url=pool.urls[i] if pool.urls else "",
         api_key_file=pool.api_key_file,
         served_as=pool.served_as,
@@ -154,11 +155,11 @@ def worker_setting(
 
 
 def _share_of_cores(config: FleetConfig, pool: PoolConfig) -> int | None:
-    """CPU threads of an embedded engine: what it has of a Ray node, or its share of this
+    """CPU threads of an engine that computes: what it has of a Ray node, or its share of this
     machine."""
-    if pool.engine != "embedded":
+    if pool.engine not in IN_PROCESS:
         return None
     if pool.provisioner == "ray":
         return max(int(pool.num_cpus), 1)
-    here = (p for p in config.pools if (p.engine, p.provisioner) == ("embedded", "local"))
+    here = (p for p in config.pools if p.engine in IN_PROCESS and p.provisioner == "local")
     return max((os.cpu_count() or 1) // max(sum(p.instances for p in here), 1), 1)

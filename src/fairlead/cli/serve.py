@@ -33,6 +33,7 @@ from fairlead.latency import load_profile
 from fairlead.model import ConfigError, Resized
 from fairlead.policies import registry
 from fairlead.text import Tokenizer
+from fairlead.worker.settings import IN_PROCESS
 
 NANO = "fairlead-nano"
 EXAMPLE = """\
@@ -105,7 +106,7 @@ def served_models(config: FleetConfig) -> dict[str, ServedModel]:
             pools=(*(known.pools if known else ()), pool.name),
             text_ids=(32, 126) if bytewise else None,
             passes_chats=pool.prompts == "chat" or (known is not None and known.passes_chats),
-            constrains_output=pool.engine == "embedded"
+            constrains_output=pool.engine in IN_PROCESS
             or (known is not None and known.constrains_output),
         )
     return models

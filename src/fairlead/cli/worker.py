@@ -48,8 +48,8 @@ HELP = {
     "role": "mixed, prefill or decode",
     "batching": "the batching policy, see `fairlead policies`",
     "seed": "seed of the batching policy",
-    "threads": "CPU threads of the embedded engine",
-    "dtype": "auto, float32 or bfloat16 (embedded)",
+    "threads": "CPU threads of the engine (embedded, vllm)",
+    "dtype": "auto, float32 or bfloat16 (embedded, vllm)",
     "device": "auto, cpu or cuda (embedded)",
     "block_tokens": "tokens of a KV block",
     "n_blocks": "KV blocks; the default follows from --kv-bytes, or from the hardware",
@@ -126,6 +126,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             f"--{name}-params", default="{}", metavar="JSON", help=f"parameters of --{name}"
         )
     parser.add_argument(
+        "--engine-args", default="{}", metavar="JSON", help="more arguments of vLLM's own (vllm)"
+    )
+    parser.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
@@ -182,6 +185,7 @@ def _settings(args: argparse.Namespace) -> WorkerSettings:
         **values,
         batching_params=_params("--batching-params", args.batching_params),
         effect_params=_params("--effect-params", args.effect_params),
+        engine_args=_params("--engine-args", args.engine_args),
     )
 
 

@@ -44,6 +44,7 @@ class Engine:
         self.fingerprint = fingerprint(facts.folder)
         self.dtype = str(dtype).removeprefix("torch.")
         self.device = device.type
+        self.moves_kv = True
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], sequences: Mapping[RequestId, Seq]) -> Output:
@@ -93,6 +94,9 @@ class Engine:
     def forget(self, request_id: RequestId) -> None:
         """A request left: drops what was kept to sample it faster. Unknown ones are fine."""
         self._sampler.forget(request_id)
+
+    def close(self) -> None:
+        """Nothing is held that does not go by itself."""
 
 
 def _n_blocks(config: EngineConfig, shape: KvShape) -> int:

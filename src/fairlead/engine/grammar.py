@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fairlead.instance.sequence import Sequence as Seq
@@ -71,11 +72,19 @@ class Grammars:
 
     def mask(self, row: Tensor, sequence: Seq) -> None:
         """Leaves of a row of logits what the sequence's constraint allows."""
+        row.masked_fill_(torch.from_numpy(~self._allowed(sequence)).to(row.device), float("-inf"))
+
+    def bits(self, sequence: Seq) -> NDArray[np.int32]:
+        """What the sequence's constraint allows, a bit for each token, the first in the lowest."""
+        packed = np.packbits(self._allowed(sequence), bitorder="little")
+        return np.pad(packed, (0, -len(packed) % 4)).view(np.int32)
+
+    def _allowed(self, sequence: Seq) -> NDArray[np.bool_]:
         matcher = self._follow(sequence).matcher
         packed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         allowed = np.unpackbits(packed, count=self._vocab_size, bitorder="little").astype(bool)
         allowed[self._eos] = matcher.is_accepting() or not allowed.any() or matcher.is_error()
-        row.masked_fill_(torch.from_numpy(~allowed).to(row.device), float("-inf"))
+        return allowed
 
     def failed(self, sequence: Seq) -> bool:
         """The library gave up on it, so that its output ends before it is whole."""

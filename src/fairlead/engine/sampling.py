@@ -16,11 +16,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from fairlead.engine.endings import Endings
 from fairlead.engine.grammar import Grammars
 from fairlead.engine.output import Output, TokenLogprobs
 from fairlead.engine.uniform import uniform
 from fairlead.instance.sequence import Sequence as Seq
-from fairlead.model import FinishReason, RequestId, Sampling
+from fairlead.model import RequestId, Sampling
 
 N_CANDIDATES = 1024
 GREEDY_BELOW = 1e-5
@@ -51,7 +52,7 @@ class Sampler:
         self, eos_token_ids: Iterable[int], vocab_size: int, grammars: Grammars | None = None
     ) -> None:
         """Without `grammars` no sequence may have a schema."""
-        self._eos = frozenset(eos_token_ids)
+        self._endings = Endings(eos_token_ids, grammars)
         self._vocab_size = vocab_size
         self._grammars = grammars
         self._counts: dict[RequestId, _Counts] = {}
@@ -74,25 +75,13 @@ class Sampler:
         _add_logprobs(output, raw, sequences)
         return output
 
-    def stop_ids(self, sampling: Sampling) -> frozenset[int]:
-        """Tokens that end a sequence."""
-        own = frozenset(sampling.stop_token_ids)
-        return own if sampling.ignore_eos else own | self._eos
-
     def _output(self, tokens: list[int], sequences: Sequence[Seq]) -> Output:
         output = Output()
         for token, sequence in zip(tokens, sequences, strict=True):
-            sampling = sequence.request.sampling
             output.tokens[sequence.id] = token
-            allowed = sequence.n_produced >= sampling.min_tokens
-            if allowed and token in self.stop_ids(sampling):
-                output.stopped[sequence.id] = self._why_stopped(sequence)
+            if (why := self._endings.why(sequence, token)) is not None:
+                output.stopped[sequence.id] = why
         return output
-
-    def _why_stopped(self, sequence: Seq) -> FinishReason:
-        """An output that its schema left unfinished must not look as if it were whole."""
-        cut = self._grammars is not None and self._grammars.failed(sequence)
-        return FinishReason.LENGTH if cut else FinishReason.STOP
 
     def _adjusted(self, raw: Tensor, sequences: Sequence[Seq]) -> Tensor:
         """`raw` after masks and penalties; itself where no sequence has any."""
@@ -110,7 +99,7 @@ class Sampler:
         return logits
 
     def _mask_stops(self, row: Tensor, sampling: Sampling) -> None:
-        ids = [token for token in self.stop_ids(sampling) if 0 <= token < self._vocab_size]
+        ids = [token for token in self._endings.ids(sampling) if 0 <= token < self._vocab_size]
         row[ids] = float("-inf")
 
     def _penalise(self, row: Tensor, sequence: Seq) -> None:

@@ -14,8 +14,13 @@ def uniform(seed: int, position: int) -> float:
     generators", 2014) scrambles the seed first, so that the streams of neighbouring seeds do not
     overlap, then the state that splitmix64 has after `position + 1` steps from there.
     """
+    return (scrambled(seed, position) >> 11) * 2.0**-53
+
+
+def scrambled(seed: int, position: int) -> int:
+    """64 bits, for whoever needs more than one number: the seed of a generator."""
     state = _scramble((seed + _GOLDEN) & _MASK)
-    return (_scramble((state + (position + 1) * _GOLDEN) & _MASK) >> 11) * 2.0**-53
+    return _scramble((state + (position + 1) * _GOLDEN) & _MASK)
 
 
 def _scramble(z: int) -> int:

@@ -24,7 +24,9 @@ class PoolConfig:
     model: str = "fairlead-nano"
     """Built in; or a local folder in Hugging Face format, or a hub name."""
     engine: str = "embedded"
-    """embedded | emulated | openai"""
+    """embedded | emulated | vllm | openai"""
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of vLLM's own, by its names for them (`vllm`)."""
     urls: tuple[str, ...] = ()
     """Of the servers behind an `openai` pool, one instance each."""
     api_key_file: str | None = None
@@ -60,9 +62,9 @@ class PoolConfig:
     """Of the pool's workers on Kubernetes; empty takes the pool's name."""
     role: str = "mixed"
     hardware: str = "auto"
-    """A latency profile by name or file; `auto` measures an embedded engine at start."""
+    """A latency profile by name or file; `auto` measures the engine at start."""
     threads: int | None = None
-    """CPU threads of each embedded engine; None shares the machine's cores among them."""
+    """CPU threads of each embedded engine or vLLM; None shares the machine's cores among them."""
     dtype: str = "auto"
     device: str = "auto"
     block_tokens: int = 16

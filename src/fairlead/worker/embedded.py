@@ -1,4 +1,4 @@
-"""The embedded engine as an executor: a real model in this process, in a thread of its own."""
+"""An engine as an executor: a real model in this process, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from fairlead import engine
+from fairlead.engine import vllm
 from fairlead.instance.sequence import Sequence
 from fairlead.model import RequestId, Row, Sampling
 from fairlead.worker.executor import Output, Place
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
+    from fairlead.engine.vllm.engine import VllmEngine
 
 T = TypeVar("T")
 
 
 class Embedded:
-    """An `Executor` around an `Engine`. The engine is built, measured and run in one thread, which
+    """An `Executor` around an engine. The engine is built, measured and run in one thread, which
     leaves the event loop free while a step computes."""
 
-    def __init__(self, build: Callable[[], Engine]) -> None:
+    def __init__(self, build: Callable[[], Engine | VllmEngine]) -> None:
         """Whatever `build` raises comes out here."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         try:
             self.engine = self.call(build)
         except BaseException:
-            self.close()
+            self._thread.shutdown(wait=False)
             raise
 
     def call(self, work: Callable[[], T]) -> T:
@@ -41,6 +43,10 @@ class Embedded:
     ) -> Output:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.engine.run, rows, sequences)
+
+    @property
+    def moves_kv(self) -> bool:
+        return self.engine.moves_kv
 
     async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         engine, held = self.engine, list(blocks)
@@ -67,7 +73,9 @@ class Embedded:
         """A real engine starts whenever it is asked to."""
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        # After the step under way, if any.
+        self._thread.submit(self.engine.close)
+        self._thread.shutdown(wait=False)
 
 
 def load_embedded(
@@ -92,3 +100,8 @@ def load_embedded(
         **memory,
     )
     return Embedded(lambda: engine.load(config))
+
+
+def load_vllm(config: vllm.VllmEngineConfig) -> Embedded:
+    """vLLM, started. Raises `ModelError` or `ConfigError` where that cannot be."""
+    return Embedded(lambda: vllm.load(config))

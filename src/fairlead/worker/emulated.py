@@ -97,6 +97,10 @@ class Emulated:
         await asyncio.sleep(max(self._due_s - self._monotonic(), 0.0))
         return output
 
+    @property
+    def moves_kv(self) -> bool:
+        return True
+
     async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         await asyncio.sleep((end - start) * self._copy_s_per_token)
         return place(0)

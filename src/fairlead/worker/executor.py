@@ -54,6 +54,11 @@ class Executor(Protocol):
         """Computes the rows; `predicted_s` is what the instance's latency model expects of it."""
         ...
 
+    @property
+    def moves_kv(self) -> bool:
+        """Whether KV can be exported and imported: without, nothing is handed off."""
+        ...
+
     async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         """The KV of a sequence's tokens `start` to `end`, which lie in `blocks`, in memory that
         `place` gave. Between steps. Empty where the engine has no KV."""

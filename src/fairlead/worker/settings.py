@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead.engine.vllm.config import engine_args_problems
 from fairlead.latency.effects import NO_EFFECT, effect_problems
 from fairlead.model import ConfigError, Role
 from fairlead.worker.link import Address
 
 ENGINES = ("embedded", "emulated", "vllm", "openai")
-SUPPORTED = ("embedded", "emulated", "openai")
+IN_PROCESS = ("embedded", "vllm")
+"""Those that compute in the worker's own process, with its machine's cores."""
 PROMPTS = ("auto", "tokens", "text", "chat")
 
 
@@ -36,7 +38,7 @@ class WorkerSettings:
     seed: int = 0
     """Of the batching policy's randomness."""
     threads: int | None = None
-    """CPU threads of the embedded engine; None leaves it torch's choice."""
+    """CPU threads of an embedded engine or of vLLM; None leaves it torch's choice."""
     dtype: str = "auto"
     device: str = "auto"
     block_tokens: int = 16
@@ -54,6 +56,8 @@ class WorkerSettings:
     effect_params: Mapping[str, Any] = field(default_factory=dict)
     step_log: str | None = None
     """A file for the shape and the duration of every step."""
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of vLLM's own, by its names for them (`vllm`)."""
     url: str = ""
     """Of the server behind an `openai` engine."""
     api_key_file: str | None = None
@@ -93,11 +97,6 @@ class WorkerSettings:
             yield "tls_key needs tls_cert, and tls_cert needs tls_ca, which turns TLS on"
         if self.engine not in ENGINES:
             yield f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}"
-        elif self.engine not in SUPPORTED:
-            yield (
-                f"engine {self.engine!r} is not in this version of Fairlead; "
-                f"use {' or '.join(SUPPORTED)}"
-            )
         elif self.engine == "emulated" and self.hardware == "auto":
             yield "an emulated engine needs the name of a latency profile as its hardware"
         if not self.model:
@@ -110,6 +109,7 @@ class WorkerSettings:
         yield from effect_problems(self.effect, self.effect_params, self.engine)
         yield from self._count_problems()
         yield from self._server_problems()
+        yield from self._vllm_problems()
 
     def _server_problems(self) -> Iterator[str]:
         if self.engine == "openai" and not self.url:
@@ -124,6 +124,17 @@ class WorkerSettings:
         for name in ("first_token_timeout_s", "next_token_timeout_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 yield f"{name} must be positive and finite, got {getattr(self, name)}"
+
+    def _vllm_problems(self) -> Iterator[str]:
+        if self.engine == "vllm":
+            yield from engine_args_problems(self.engine_args)
+            if self.device != "auto":
+                yield (
+                    f"device is for embedded engines, got {self.device!r}; vLLM runs on what it "
+                    "was built for, and CUDA_VISIBLE_DEVICES says on which of them"
+                )
+        elif self.engine_args:
+            yield f"engine_args are for vllm engines, and this one is {self.engine}"
 
     def _count_problems(self) -> Iterator[str]:
         for name in (
@@ -165,6 +176,7 @@ class WorkerSettings:
             "effect": self.effect,
             "effect-params": json.dumps(dict(self.effect_params)),
             "step-log": self.step_log,
+            "engine-args": json.dumps(dict(self.engine_args)),
             "url": self.url or None,
             "api-key-file": self.api_key_file,
             "served-as": self.served_as or None,

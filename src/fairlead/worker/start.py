@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from fairlead.engine.vllm import VllmEngineConfig
 from fairlead.instance.instance import Instance
 from fairlead.latency.coefficients import from_coefficients
 from fairlead.latency.effects import PURE_NUMBERS, with_effect
@@ -17,7 +18,7 @@ from fairlead.latency.profile_file import load_profile
 from fairlead.model import ConfigError, InstanceId, InstanceSpec, Role
 from fairlead.policies import registry
 from fairlead.policies.batching import Batching
-from fairlead.worker.embedded import Embedded, load_embedded
+from fairlead.worker.embedded import Embedded, load_embedded, load_vllm
 from fairlead.worker.emulated import Emulated
 from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
@@ -63,7 +64,7 @@ def build_worker(
     engine = (
         _emulated(settings, vocabulary)
         if settings.engine == "emulated"
-        else _embedded(settings, tell)
+        else _in_process(settings, vocabulary, tell)
     )
     spec = _spec(settings, engine, batching.urgent_first)
     tell(
@@ -158,16 +159,11 @@ def faster(coefficients: Mapping[str, float], speed: float) -> dict[str, float]:
     }
 
 
-def _embedded(settings: WorkerSettings, tell: Callable[[str], None]) -> _Engine:
-    embedded = load_embedded(
-        settings.model,
-        dtype=settings.dtype,
-        device=settings.device,
-        threads=settings.threads,
-        block_tokens=settings.block_tokens,
-        n_blocks=settings.n_blocks,
-        kv_bytes=settings.kv_bytes,
-    )
+def _in_process(
+    settings: WorkerSettings, vocabulary: Vocabulary, tell: Callable[[str], None]
+) -> _Engine:
+    """An engine that computes in this process: ours, or vLLM."""
+    embedded = _vllm(settings, vocabulary) if settings.engine == "vllm" else _embedded(settings)
     try:
         engine = embedded.engine
         return _Engine(
@@ -182,6 +178,35 @@ def _embedded(settings: WorkerSettings, tell: Callable[[str], None]) -> _Engine:
     except BaseException:
         embedded.close()
         raise
+
+
+def _embedded(settings: WorkerSettings) -> Embedded:
+    return load_embedded(
+        settings.model,
+        dtype=settings.dtype,
+        device=settings.device,
+        threads=settings.threads,
+        block_tokens=settings.block_tokens,
+        n_blocks=settings.n_blocks,
+        kv_bytes=settings.kv_bytes,
+    )
+
+
+def _vllm(settings: WorkerSettings, vocabulary: Vocabulary) -> Embedded:
+    return load_vllm(
+        VllmEngineConfig(
+            settings.model,
+            eos_token_ids=vocabulary.ends,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            block_tokens=settings.block_tokens,
+            n_blocks=settings.n_blocks,
+            kv_bytes=settings.kv_bytes,
+            max_sequences=settings.max_sequences,
+            max_context=settings.max_context,
+            engine_args=settings.engine_args,
+        )
+    )
 
 
 def _latency(

@@ -177,7 +177,8 @@ class Worker:
 
     def hello(self) -> Hello:
         held = [(s.id, s.attempt) for s in self._instance.sequences.values()]
-        spec = dataclasses.replace(self._instance.spec, address=self._address)
+        address = self._address if self._executor.moves_kv else ""
+        spec = dataclasses.replace(self._instance.spec, address=address)
         return Hello(VERSION, self._token, spec, fairlead.__version__, held)
 
     def welcomed(self, welcome: Welcome) -> None:
