@@ -103,9 +103,9 @@ class Host:
     def added_s(self, request: RequestView) -> float:
         return S_PER_TOKEN * (request.prompt_tokens - self.cached_tokens(request))
 
-    def broken_paces(self, pause_s: float) -> float:
+    def broken_paces(self, request: RequestView) -> float:
         """Of those who wait: who decodes is ahead of its pace."""
-        return float(self.waiting) if pause_s > 0 else 0.0
+        return float(self.waiting) if self.added_s(request) > 0 else 0.0
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         return 0.01 + self.tpot_s_per_sequence * (self.running + self.waiting)

@@ -47,7 +47,7 @@ class View:
     def added_s(self, request: RequestView) -> float:
         return self.others_s
 
-    def broken_paces(self, pause_s: float) -> float:
+    def broken_paces(self, request: RequestView) -> float:
         return self.broken
 
     def predicted_tpot_s(self, request: RequestView) -> float:

@@ -66,8 +66,8 @@ class Later:
     def added_s(self, request: RequestView) -> float:
         return self._shadow.added_s(request)
 
-    def broken_paces(self, pause_s: float) -> float:
-        return self._shadow.broken_paces(pause_s)
+    def broken_paces(self, request: RequestView) -> float:
+        return self._shadow.broken_paces(request)
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         return self._shadow.predicted_tpot_s(request)

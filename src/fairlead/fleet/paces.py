@@ -1,8 +1,10 @@
-"""Which promised paces a pause would break.
+"""Which promised paces one more prompt would break.
 
 A pace is the mean over an answer, so a stream that runs ahead of it bears a pause, the longer it
 has run the longer a one, and a stream that has just begun bears next to none. Whether it catches up
-again hangs on how long its answer turns out to be: those that end sooner have missed their pace.
+again hangs on how long its answer turns out to be, as those that end sooner have missed their pace,
+and on how much of its time goes to the prompts that keep coming: where they take all that the pace
+leaves, nobody catches up.
 Most streams of an instance have run for long, so what a prompt costs those who decode is not how
 many they are but how many are new.
 """
@@ -10,35 +12,44 @@ many they are but how many are new.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.tracked import Tracked
 
 LEAST_SPARE_S = 1e-3
-"""Where steps take as long as was promised, nothing is ever caught up: not divided by nothing."""
+"""Where tokens take as long as was promised, nothing is ever caught up: not divided by nothing."""
+UNSURE = 0.5
+"""At which rate prompts will come is known to about this fraction of the time a token may take."""
 
 
-class Pause:
-    """A pause of one instance: what it breaks."""
+@dataclass(frozen=True, slots=True)
+class Added:
+    """One more prompt on one instance: what it breaks. Times in seconds."""
 
-    __slots__ = ("_lengths", "_now", "_s", "_step_s")
+    pause_s: float
+    """While it is computed, nobody gets a token."""
+    queued_s: float
+    """The pauses of those that are computed before it."""
+    token_s: float
+    """What a token takes, with the time of the prompts that keep coming."""
+    slower_s: float
+    """The same if one more of them comes as often as the others do."""
+    lengths: OutputLengths
+    now: float
 
-    def __init__(self, pause_s: float, step_s: float, lengths: OutputLengths, now: float) -> None:
-        """`step_s` is what a token takes there otherwise."""
-        self._s = pause_s
-        self._step_s = step_s
-        self._lengths = lengths
-        self._now = now
+    def breaks_own(self, pace_s: float | None) -> float:
+        """The chance that the pace promised to its own answer is broken."""
+        return 0.0 if pace_s is None else self._share_broken(0, pace_s, self.slower_s, 0.0)
 
-    def breaks_of_waiting(self, waiting: Iterable[Tracked]) -> float:
-        """Expected among those that decode when it comes and have not begun now."""
-        broken, last_pace_s, breaks = 0.0, None, 0.0
-        for one in waiting:
+    def breaks_of_waiting(self, newest_first: Iterable[tuple[Tracked, float]]) -> float:
+        """Expected among those that decode when it comes and have not begun now, each with the
+        pauses of those that are computed between it and this one."""
+        broken = 0.0
+        for one, behind_s in newest_first:
             pace_s = one.request.objective.tpot_s
             if pace_s is not None:
-                if pace_s != last_pace_s:  # Mostly all are promised the same.
-                    last_pace_s, breaks = pace_s, self._breaks(0, pace_s, self._s)
-                broken += breaks
+                broken += self._more_broken(0, pace_s, behind_s)
         return broken
 
     def breaks_of_decoding(self, newest_first: Iterable[Tracked]) -> float:
@@ -50,15 +61,24 @@ class Pause:
             if pace_s is None or begun_s is None:
                 continue
             produced = len(one.produced)
-            ahead_s = produced * pace_s - (self._now - begun_s)
-            if ahead_s >= self._s:
+            ahead_s = produced * pace_s - (self.now - begun_s)
+            if ahead_s >= self.queued_s + self.pause_s:
                 break
             if ahead_s >= 0:
-                broken += self._breaks(produced, pace_s, self._s - ahead_s)
+                broken += self._more_broken(produced, pace_s, self.queued_s - ahead_s)
         return broken
 
-    def _breaks(self, produced: int, pace_s: float, behind_s: float) -> float:
-        spare_s = pace_s - self._step_s
-        if spare_s < LEAST_SPARE_S:
-            spare_s = LEAST_SPARE_S
-        return self._lengths.share_ending(produced, behind_s / spare_s)
+    def _more_broken(self, produced: int, pace_s: float, behind_s: float) -> float:
+        """By this prompt, among those that what is queued puts so far behind their pace."""
+        with_it = self._share_broken(produced, pace_s, self.slower_s, behind_s + self.pause_s)
+        without = self._share_broken(produced, pace_s, self.token_s, behind_s)
+        return max(with_it - without, 0.0)
+
+    def _share_broken(self, produced: int, pace_s: float, token_s: float, behind_s: float) -> float:
+        slow = (token_s / pace_s - 1 + UNSURE) / (2 * UNSURE)
+        if slow >= 1:
+            return 1.0
+        if behind_s <= 0:
+            return max(slow, 0.0)
+        caught_up = behind_s / max(pace_s - token_s, LEAST_SPARE_S)
+        return max(slow, self.lengths.share_ending(produced, caught_up))

@@ -8,12 +8,13 @@ plans by. Nothing is counted per token. A report corrects it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from fairlead.fleet.flow import PromptFlow
 from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
-from fairlead.fleet.paces import Pause
+from fairlead.fleet.paces import Added
 from fairlead.fleet.prefix_index import PrefixIndex
 from fairlead.fleet.prices import StepPrices
 from fairlead.fleet.tracked import Tracked
@@ -24,6 +25,8 @@ CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
+LEAST_LEFT = 0.01
+"""The part of the time that is left to those who decode, however many prompts come."""
 NOT_PENDING = (0, 0.0, 0.0)
 ALWAYS_WAITING = 2
 """So many may wait at an instance, however slowly others begin: it must not stand still until we
@@ -51,6 +54,7 @@ class Shadow:
         "_context",
         "_decoding",
         "_draining",
+        "_flow",
         "_free_tokens",
         "_lengths",
         "_max_sequences",
@@ -134,6 +138,7 @@ class Shadow:
         """The sum of those tokens."""
         self._decoding: dict[RequestId, None] = {}
         self._turns = Turns(present.now)
+        self._flow = PromptFlow()
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
@@ -192,16 +197,39 @@ class Shadow:
         alone_s = self._prefill_s(n, n, request.prompt_tokens)
         return max(alone_s - steps * self._decode_step_s(self.running), 0.0)
 
-    def broken_paces(self, pause_s: float) -> float:
-        self._advance()
+    def broken_paces(self, request: RequestView) -> float:
+        pause_s = self.added_s(request)
         if pause_s <= 0 or not (self._pending or self._decoding):
             return 0.0
-        pause = Pause(pause_s, self._decode_step_s(self.running + 1), self._lengths, self._now)
-        requests = self._requests
-        newest = [requests[id] for id in islice(reversed(self._pending), LOOKED_AT)]
-        broken = pause.breaks_of_waiting(newest) * (self.waiting / len(newest) if newest else 0.0)
-        newest_streams = (requests[id] for id in islice(reversed(self._decoding), LOOKED_AT))
-        return broken + pause.breaks_of_decoding(newest_streams)
+        added = Added(
+            pause_s,
+            self._pauses_s(self._backlog_tokens),
+            self._token_s(self._flow.share(self._now)),
+            self._token_s(self._flow.share(self._now, pause_s)),
+            self._lengths,
+            self._now,
+        )
+        waiting = added.breaks_of_waiting(self._newest_waiting())
+        decoding = (self._requests[id] for id in islice(reversed(self._decoding), LOOKED_AT))
+        own = added.breaks_own(request.objective.tpot_s)
+        unseen = max(self.waiting / LOOKED_AT, 1.0)
+        return own + unseen * waiting + added.breaks_of_decoding(decoding)
+
+    def _newest_waiting(self) -> Iterator[tuple[Tracked, float]]:
+        """The last that came, each with the pauses of those that came after it."""
+        tokens_behind = 0
+        for id in islice(reversed(self._pending), LOOKED_AT):
+            yield self._requests[id], self._pauses_s(tokens_behind)
+            tokens_behind += self._pending[id][0]
+
+    def _pauses_s(self, prompt_tokens: float) -> float:
+        """For how long computing so many keeps those who decode from their next token."""
+        step_s = self._decode_step_s(self.running + 1)
+        return max(1 / self._prefill_rate_per_s() - step_s / CHUNK_TOKENS, 0.0) * prompt_tokens
+
+    def _token_s(self, share: float) -> float:
+        """What a token takes where prompts take this share of the time."""
+        return self._decode_step_s(self.running + 1) / max(1 - share, LEAST_LEFT)
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         self._advance()
@@ -257,6 +285,7 @@ class Shadow:
         tokens = request.prompt_tokens + produced - self.cached_tokens(request)
         # One that is mid-stream goes before all that have not begun.
         due_s = self._now if produced else self._due_s(request)
+        self._flow.add(self._now, self.added_s(request))
         self.attempts[request.id] = attempt
         self._await(request.id, tokens, request.prompt_tokens + produced, due_s)
         self._backlog_tokens += tokens

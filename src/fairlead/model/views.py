@@ -141,9 +141,9 @@ class InstanceView(Protocol):
         """Seconds by which computing `request`'s prompt here delays all who decode here."""
         ...
 
-    def broken_paces(self, pause_s: float) -> float:
-        """How many of the paces promised to those here a pause of all decoding is expected to
-        break."""
+    def broken_paces(self, request: RequestView) -> float:
+        """How many promised paces computing `request`'s prompt here is expected to break, those of
+        requests that are here and its own."""
         ...
 
     def predicted_tpot_s(self, request: RequestView) -> float:

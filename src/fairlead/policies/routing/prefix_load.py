@@ -3,14 +3,15 @@
 Source: our own; the trade is that of Mooncake's Conductor and of NVIDIA Dynamo's KV router.
 Rule:   lowest predicted time to the last token, its own and what it costs others: computing a
         prompt delays everybody who decodes there, and breaks the promised pace of those who have
-        just begun. A cached prefix shortens all of it, a queue lengthens the first, and a crowded
-        batch stretches every token after. Where the first token is promised, instances that keep
-        the promise come before those that do not.
+        just begun; where prompts come too fast, of all, its own included. A cached prefix shortens
+        all of it, a queue lengthens the first, and a crowded batch stretches every token after.
+        Where the first token is promised, instances that keep the promise come before those that
+        do not.
 
 What others wait for makes long prompts gather where few decode, so that most streams are spared
 them: half of what splitting a fleet into prefill and decode is for, without the split. What it
 breaks keeps them from gathering on each other: the few tokens that follow a long prompt bear no
-second one.
+second one, and no answer bears prompts without end.
 
 In a large fleet all are compared by tokens, and in full only the best of them.
 """
@@ -44,7 +45,7 @@ class Params:
     """How much a second counts that somebody else has to wait for it, beside one of its own."""
 
     promise_s: float = 30.0
-    """Seconds that a kept promise of somebody else is worth."""
+    """Seconds that a kept pace is worth."""
 
     weighed: int = 16
     """Instances that are compared in full."""
@@ -61,12 +62,11 @@ class Params:
 class _Offer:
     """What one instance would take; the better one is the lesser."""
 
-    __slots__ = ("_key", "cost_s", "late", "pause_s", "view")
+    __slots__ = ("_key", "cost_s", "late", "view")
 
-    def __init__(self, late: bool, cost_s: float, pause_s: float, view: InstanceView) -> None:
+    def __init__(self, late: bool, cost_s: float, view: InstanceView) -> None:
         self.late = late
         self.cost_s = cost_s
-        self.pause_s = pause_s
         self.view = view
         self._key = (late, self._about(), view.running + view.waiting, view.id)
 
@@ -93,34 +93,29 @@ class PrefixLoad:
             return []
         late_s = self._late_s(request, now)
         offers = sorted(self._offer(request, view, late_s) for view in candidates)
-        best = self._cheapest(offers)
+        best = self._cheapest(request, offers)
         return [best.view, *(offer.view for offer in offers if offer is not best)]
 
-    def _cheapest(self, offers: Sequence[_Offer]) -> _Offer:
+    def _cheapest(self, request: RequestView, offers: Sequence[_Offer]) -> _Offer:
         """With the promises that each would break. They make none cheaper, so whoever is dearer
         without them than another is with them is not asked."""
-        best, whole = offers[0], self._with_promises(offers[0])
+        best, whole = offers[0], self._with_promises(request, offers[0])
         for offer in offers[1:]:
             if not offer < whole:
                 break
-            other = self._with_promises(offer)
+            other = self._with_promises(request, offer)
             if other < whole:
                 best, whole = offer, other
         return best
 
     def _offer(self, request: RequestView, view: InstanceView, late_s: float) -> _Offer:
-        pause_s = view.added_s(request)
-        others_s = self._params.others * view.running * pause_s
-        return _Offer(
-            view.predicted_ttft_s(request) > late_s,
-            view.predicted_e2e_s(request) + others_s,
-            pause_s,
-            view,
-        )
+        others_s = self._params.others * view.running * view.added_s(request)
+        late = view.predicted_ttft_s(request) > late_s
+        return _Offer(late, view.predicted_e2e_s(request) + others_s, view)
 
-    def _with_promises(self, offer: _Offer) -> _Offer:
-        broken_s = self._params.promise_s * offer.view.broken_paces(offer.pause_s)
-        return _Offer(offer.late, offer.cost_s + broken_s, offer.pause_s, offer.view)
+    def _with_promises(self, request: RequestView, offer: _Offer) -> _Offer:
+        broken_s = self._params.promise_s * offer.view.broken_paces(request)
+        return _Offer(offer.late, offer.cost_s + broken_s, offer.view)
 
     def _late_s(self, request: RequestView, now: float) -> float:
         """A predicted first token after this, from now, does not keep the promise."""
