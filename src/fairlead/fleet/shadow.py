@@ -25,6 +25,8 @@ CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
+STRETCHED = 1.25
+"""By so much prefills that come between stretch a token, where requests wait."""
 LEAST_LEFT = 0.01
 """The part of the time that is left to those who decode, however many prompts come."""
 NOT_PENDING = (0, 0.0, 0.0)
@@ -60,6 +62,7 @@ class Shadow:
         "_max_sequences",
         "_max_waiting",
         "_now",
+        "_patient",
         "_pending",
         "_pending_depth",
         "_present",
@@ -139,6 +142,8 @@ class Shadow:
         self._decoding: dict[RequestId, None] = {}
         self._turns = Turns(present.now)
         self._flow = PromptFlow()
+        self._patient: set[RequestId] = set()
+        """Of those pending, who lets others go first."""
         self._coming: dict[RequestId, int] = {}
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
@@ -187,8 +192,8 @@ class Shadow:
         uncached = request.prompt_tokens - self.cached_tokens(request)
         n_ahead, ahead = self._ahead(request)
         steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
-        wait_s = max(self._wait_for_memory_s(ahead + uncached, n_ahead + 1), self._turns_s(n_ahead))
-        return max(steps_s, wait_s)
+        memory_s = self._wait_for_memory_s(ahead + uncached, n_ahead + 1)
+        return max(steps_s, memory_s, self._turns_s(request, n_ahead))
 
     def added_s(self, request: RequestView) -> float:
         self._advance()
@@ -286,6 +291,8 @@ class Shadow:
         # One that is mid-stream goes before all that have not begun.
         due_s = self._now if produced else self._due_s(request)
         self._flow.add(self._now, self.added_s(request))
+        if request.objective.patient and not produced:
+            self._patient.add(request.id)
         self.attempts[request.id] = attempt
         self._await(request.id, tokens, request.prompt_tokens + produced, due_s)
         self._backlog_tokens += tokens
@@ -298,10 +305,10 @@ class Shadow:
         if request in self._decoding:
             return False
         self._advance()
+        self._turns.began(self._now, request in self._patient)
         tokens = self._await_no_more(request)
         self.prefixes.computed(request)
         self._decoding[request] = None
-        self._turns.began(self._now)
         self._context += context_tokens
         self._free_tokens -= tokens
         self._count()
@@ -370,6 +377,7 @@ class Shadow:
     def _await_no_more(self, request: RequestId) -> int:
         """The tokens that were to be computed; 0 where none were."""
         tokens, _, depth = self._pending.pop(request, NOT_PENDING)
+        self._patient.discard(request)
         self.promised_tokens -= tokens
         self._pending_depth = self._pending_depth - depth if self._pending else 0.0
         return tokens
@@ -409,7 +417,8 @@ class Shadow:
     def _due_s(self, request: RequestView) -> float:
         """When the first token must come, on the gateway's clock."""
         output_tokens = self._lengths.expected(request)
-        due_s = request.objective.first_due_s(output_tokens, self._decode_step_s(1))
+        token_s = STRETCHED * self._decode_step_s(self.running + 1)
+        due_s = request.objective.first_due_s(output_tokens, token_s)
         return float("inf") if due_s is None else request.arrival_s + due_s
 
     def _ahead(self, request: RequestView) -> tuple[int, float]:
@@ -492,12 +501,18 @@ class Shadow:
             wait_s = max(wait_s, missing / self._context * lifetime_s)
         return wait_s
 
-    def _turns_s(self, n_ahead: int) -> float:
-        """Time until so many have begun, as fast as others did while there was a queue. An instance
+    def _turns_s(self, request: RequestView, n_ahead: int) -> float:
+        """Time until its turn, as fast as others had theirs while there was a queue. An instance
         that keeps the pace it promised lets requests wait though it has memory and compute to
         spare, which no price of a step shows."""
         # Only who goes by due times holds anybody back for the pace of others.
-        return self._turns.wait_s(n_ahead, self._present.now) if self._urgent_first else 0.0
+        if not self._urgent_first:
+            return 0.0
+        now = self._present.now
+        wait_s = self._turns.wait_s(n_ahead, now)
+        if request.objective.patient and self._patient:
+            wait_s += self._turns.patient_wait_s(len(self._patient), now)
+        return wait_s
 
     def backlog_s(self) -> float:
         """Time to work off what is queued."""

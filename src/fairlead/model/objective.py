@@ -29,6 +29,11 @@ class Objective:
         """True where any time was promised."""
         return not (self.ttft_s is None and self.tpot_s is None and self.deadline_s is None)
 
+    @property
+    def patient(self) -> bool:
+        """True where only the last token is promised: others may go first for a while."""
+        return self.deadline_s is not None and self.ttft_s is None
+
     def met(self, ttft_s: float, tpot_s: float | None, e2e_s: float) -> bool:
         """Whether a finished request kept its objective; `tpot_s` is None for a single token."""
         return (

@@ -56,14 +56,17 @@ class Params:
 class Dues:
     """When sequences must have their next token for their objectives still to be kept."""
 
-    def __init__(self, lengths: FinishedLengths) -> None:
+    def __init__(self, lengths: FinishedLengths, pace: float) -> None:
+        """`pace` is the part of a promised pace that decode steps may take."""
         self._lengths = lengths
+        self._pace = pace
         self._alone_s: dict[int, float] = {}
         """Time to compute prompts of so many tokens, were they alone."""
 
     def next_token_s(self, sequence: SequenceView, view: BatchView) -> float | None:
         """None where nothing is promised. A deadline is kept if the rest of an answer of the
-        length to be expected comes after the next token as fast as it can."""
+        length to be expected comes after the next token: as fast as it can, or, of what has not
+        begun, as fast as the batch goes that it joins."""
         objective = sequence.objective
         if sequence.first_token_s is not None and objective.tpot_s is not None:
             return sequence.first_token_s + sequence.n_produced * objective.tpot_s
@@ -71,8 +74,13 @@ class Dues:
             return sequence.arrival_s + objective.ttft_s
         if objective.deadline_s is not None:
             left = self._lengths.expected_remaining(sequence.n_produced, sequence.max_tokens)
-            alone_s = view.latency.step_s(StepShape(1, sequence.n_known, 0, 0.0, 0, 1))
-            return sequence.arrival_s + objective.deadline_s - left * alone_s * view.slowdown
+            n, context, stretched = 1, sequence.n_known, 1.0
+            if not sequence.n_produced and view.n_decoding:
+                # It will decode with those who are here, and wait for prefills as they do.
+                n, context = n + view.n_decoding, context + view.decode_context
+                stretched = 1 / self._pace
+            token_s = view.latency.step_s(StepShape(n, context, 0, 0.0, 0, n)) * view.slowdown
+            return sequence.arrival_s + objective.deadline_s - left * token_s * stretched
         return None
 
     def prefill_s(self, sequence: SequenceView, view: BatchView) -> float:
@@ -187,7 +195,7 @@ class SparedBudget:
 @batching("slack", Params)
 def slack(params: Params, rng: Random) -> Batching:
     memory = past_future.PastFutureAdmission(past_future.Params(reserve=params.reserve), rng)
-    dues = Dues(memory.lengths)
+    dues = Dues(memory.lengths, params.pace)
     return Batching(
         "slack",
         SlackOrder(dues),
