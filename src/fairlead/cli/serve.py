@@ -192,7 +192,8 @@ async def _serve(
     resize = _Resize(read, config, settings.max_workers, gateway, say)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, resize)
     try:
-        say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}")
+        operators = f", operators on {gateway.admin_url}" if gateway.admin_url else ""
+        say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}{operators}")
         await _until_ready(gateway, hands, stop, say)
         await _wait(hands, stop)
         if stop.asked:

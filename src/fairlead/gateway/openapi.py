@@ -61,8 +61,8 @@ _LIST = {
 _OBJECT = {"type": "object"}
 
 
-def document() -> dict[str, Any]:
-    """The whole document."""
+def document(for_operators: bool = True) -> dict[str, Any]:
+    """The whole document; without what is `for_operators` where that has a port of its own."""
     _, components = msgspec.json.schema_components(_BODIES, ref_template=_REF)
     for component in components.values():
         _drop_refused(component)
@@ -74,7 +74,7 @@ def document() -> dict[str, Any]:
             "description": "Fields of other servers that are not listed are accepted and ignored.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _paths(),
+        "paths": _paths() | (_OPERATORS if for_operators else {}),
         "components": {
             "schemas": {**components, "Error": _ERROR, "MessageError": _MESSAGE_ERROR},
             "securitySchemes": {
@@ -114,7 +114,6 @@ def _paths() -> dict[str, Any]:
         "/ready": _get(
             "Every pool has an instance; 503 while one has none", _OBJECT, (), ready=True
         ),
-        "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _text()}}},
         "/openapi.json": _get("This document", _OBJECT),
     }
 
@@ -160,3 +159,8 @@ def _wrong(statuses: tuple[int, ...], schema: str) -> dict[str, Any]:
 def _text() -> dict[str, Any]:
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {"description": "in Prometheus' text format", "content": content}
+
+
+_OPERATORS = {
+    "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _text()}}},
+}
