@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fairlead.fleet.filling import Filling
 from fairlead.gateway.batches.sender import Sender
+from fairlead.gateway.checks.chain import Checks
 from fairlead.gateway.config import GatewayConfig, is_loopback
 from fairlead.gateway.driver import Core, Driver
 from fairlead.gateway.http import HttpApp, Pages
@@ -74,7 +75,12 @@ class Gateway:
         self._door = door or OpenDoor(config.api_keys)
         self._pools = {pool: None for model in models.values() for pool in model.pools}
         # Seeds for clients that gave none come from the operating system: this is the shell.
-        intake = Intake(models, objectives, default_class, self.driver.clock, Random())
+        self._checks = Checks(config.checks)
+        if self._checks:
+            self.metrics.show_also(self._checks.figures)
+        intake = Intake(
+            models, objectives, default_class, self.driver.clock, Random(), self._checks
+        )
         self.app = HttpApp(
             config,
             self.driver,
@@ -158,13 +164,20 @@ class Gateway:
         return [pool for pool in self._pools if pool not in present]
 
     async def start(self) -> None:
-        """Listens on all ports. Raises `ConfigError` where one is taken."""
+        """Listens on all ports. Raises `ConfigError` where one is taken, or a check does not
+        work."""
         wanted = {"listen": self.config.listen, "workers_listen": self.config.workers_listen}
         if self._workers_tls is not None:
             wanted["local"] = "127.0.0.1:0"
         if self.config.admin_listen:
             wanted["admin_listen"] = self.config.admin_listen
         listeners = listen_all(wanted)
+        try:
+            await self._checks.start()
+        except BaseException:
+            for listener in listeners.values():
+                listener.close()
+            raise
         await self._door.start()
         self._addresses = {name: name_of(listener) for name, listener in listeners.items()}
         self._addresses.setdefault("local", self._addresses["workers_listen"])
@@ -207,6 +220,7 @@ class Gateway:
             self.window.close()
         await asyncio.gather(*[server.stop() for server in self._servers])
         await self.hub.stop()
+        await self._checks.stop()
         await self._door.stop()
 
     def _tick(self) -> None:

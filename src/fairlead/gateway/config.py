@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fairlead.gateway.checks.config import CheckConfig
 from fairlead.model import ConfigError
 
 
@@ -43,6 +44,8 @@ class GatewayConfig:
     text). Empty: everybody's where there is one tenant or none, nobody's where there are more."""
     max_watchers: int = 32
     """Dashboards and terminals that watch at once."""
+    checks: tuple[CheckConfig, ...] = ()
+    """What every call must pass before it is served, in this order."""
     cors_origins: tuple[str, ...] = ()
     """Web pages of these origins may call from a browser; `*` lets all in. Off by default."""
     max_body_bytes: int = 16 * 1024 * 1024
