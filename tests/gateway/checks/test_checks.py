@@ -8,6 +8,7 @@ import json
 import logging
 
 import httpx
+import psutil
 import pytest
 from benchmarks.fake_worker import SPEC, FakeWorker
 
@@ -151,6 +152,16 @@ async def test_it_works_again_after_it_died(caplog):
         assert (await watched.chat("hello")).status_code == 200
         assert "check.broken check=sample why=died" in caplog.text
         assert "check.works check=sample" in caplog.text
+
+
+async def test_a_process_that_died_between_two_calls_costs_none_of_them():
+    async with serving(configured("Odd", timeout_s=20)) as watched:
+        for child in psutil.Process().children():
+            if "fairlead.checks.child" in child.cmdline():
+                child.kill()
+        await asyncio.sleep(0.2)
+        answers = await asyncio.gather(*[watched.chat("hello") for _ in range(3)])
+        assert [answer.status_code for answer in answers] == [200] * 3
 
 
 async def test_a_check_that_hangs_holds_up_no_stream():

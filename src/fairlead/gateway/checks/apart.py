@@ -69,6 +69,12 @@ class Apart:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
 
+    def _ask_another(self, asked: _Asked) -> None:
+        try:
+            self._asked.put_nowait(asked)
+        except asyncio.QueueFull:
+            _fail(asked, BrokenError("too-many-wait"))
+
     async def _slot(self, ready: asyncio.Future[None]) -> None:
         """One process after the other."""
         pause_s = FIRST_PAUSE_S
@@ -92,6 +98,9 @@ class Apart:
             asked = await self._asked.get()
             if asked.verdict.done():
                 continue  # Whoever asked has waited long enough.
+            if process.returncode is not None:
+                self._ask_another(asked)  # It had died before.
+                return proven
             try:
                 said = await _exchange(process, asked.call, self._config.timeout_s)
             except BrokenError as error:
@@ -116,9 +125,12 @@ def _fail(asked: _Asked, error: BrokenError) -> None:
 async def _process(config: CheckConfig) -> AsyncIterator[Process]:
     """A process that has made its check; killed at the end. Raises `BrokenError`."""
     # A session of its own: Ctrl-C at the terminal is for the gateway, which drains.
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        )
+    except OSError as error:
+        raise BrokenError(f"no process: {error.strerror}") from None
     try:
         order = Order(config.use, dict(config.params), sys.path)
         said = await _exchange(process, order, config.start_s)
@@ -146,7 +158,7 @@ async def _exchange(process: Process, said: object, timeout_s: float) -> Said:
             return msgspec.msgpack.decode(await process.stdout.readexactly(size), type=Said)
     except TimeoutError:
         raise BrokenError("timeout") from None
-    except (OSError, EOFError):
+    except (OSError, EOFError, RuntimeError):  # The last is what uvloop says of a closed pipe.
         raise BrokenError("died") from None
     except msgspec.MsgspecError:
         raise BrokenError("nonsense") from None
