@@ -78,6 +78,8 @@ class Move(Message, frozen=True):
     to_attempt: int
     target: str
     """HOST:PORT where that worker takes sequences."""
+    certificate: str = ""
+    """SHA-256 of what it shows there, in hex; empty: no TLS."""
 
 
 class Drain(Message, frozen=True):
