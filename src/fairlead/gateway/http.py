@@ -157,7 +157,9 @@ class HttpApp:
             return self._show_model
         if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
             return self._show_window
-        if path.startswith(_BATCHES) and method != "OPTIONS":
+        if method == "OPTIONS" and path.startswith((*_BATCHES, _MODELS)):
+            return self._cors.preflight
+        if path.startswith(_BATCHES):
             return self._show_batches
         allowed = [m for m, p in self.routes if p == path]
         if not allowed:
