@@ -16,6 +16,7 @@ from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.cors import Cors
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
+from fairlead.gateway.embeddings import EmbeddingCall, parse_embedding
 from fairlead.gateway.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
 from fairlead.gateway.intake import Asked, Intake
 from fairlead.gateway.schemas import Hints, parse_hint_headers
@@ -94,6 +95,7 @@ class HttpApp:
             ("POST", "/v1/messages"): self._message,
             ("POST", "/v1/messages/count_tokens"): self._count_tokens,
             ("POST", "/v1/responses"): self._response,
+            ("POST", "/v1/embeddings"): self._embedding,
             ("GET", "/v1/models"): self._list_models,
             ("GET", "/v1/usage"): self._show_usage,
             ("GET", "/health"): self._health,
@@ -206,6 +208,12 @@ class HttpApp:
         with responses.own_names():
             asked = await self._intake.converse(body.chat(), caller, _hints(exchange))
         await self._serve(asked, exchange, caller, partial(ResponseCall, body))
+
+    async def _embedding(self, exchange: Exchange) -> None:
+        caller, data = await self._let_in(exchange)
+        body = parse_embedding(data)
+        asked = await self._intake.embedding(body.completion(), caller, _hints(exchange))
+        await self._serve(asked, exchange, caller, partial(EmbeddingCall, body))
 
     async def _serve(
         self, asked: Asked, exchange: Exchange, caller: Caller, call_kind: CallKind = Call

@@ -23,6 +23,7 @@ from fairlead.gateway.conversation import (
 from fairlead.gateway.schemas import (
     Body,
     ChatBody,
+    CompletionBody,
     Hints,
     parse_chat,
     parse_completion,
@@ -164,11 +165,23 @@ class Intake:
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
+        return await self._complete(parse_completion(data), caller, header_hints, "prompt")
+
+    async def embedding(
+        self, body: CompletionBody, caller: Caller, header_hints: Hints | None
+    ) -> Asked:
+        """The same for prompts whose vectors are wanted."""
+        asked = await self._complete(body, caller, header_hints, "input")
+        requests = [msgspec.structs.replace(one, embeds=True) for one in asked.requests]
+        return msgspec.structs.replace(asked, requests=requests)
+
+    async def _complete(
+        self, body: CompletionBody, caller: Caller, header_hints: Hints | None, param: str
+    ) -> Asked:
         arrival_s = self._clock()
-        body = parse_completion(data)
         model = self._model(body.model)
         caller.check_model(model.name)
-        encoded = await self._encode(body.prompt, model, "prompt", caller)
+        encoded = await self._encode(body.prompt, model, param, caller)
         hints = _merge(header_hints, body.fairlead)
         talk = _Talk(model, encoded[0])
         return self._asked(body, encoded, caller, arrival_s, hints, body.logprobs, talk)

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 import fairlead
+from fairlead.gateway.embeddings import EmbeddingBody
 from fairlead.gateway.schemas import ChatBody, CompletionBody
 from fairlead.gateway.translations.messages import CountBody, MessageBody
 from fairlead.gateway.translations.responses import ResponseBody
 
-_BODIES = (ChatBody, CompletionBody, MessageBody, CountBody, ResponseBody)
+_BODIES = (ChatBody, CompletionBody, EmbeddingBody, MessageBody, CountBody, ResponseBody)
 _REF = "#/components/schemas/{name}"
 _ERRORS = {
     400: "the request cannot be served as it is",
@@ -53,6 +54,9 @@ _MESSAGE_ERROR = {
         },
     },
 }
+_WORDS = {"type": "string", "minLength": 1}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_PROMPTS = [_WORDS, _IDS, *({"type": "array", "minItems": 1, "items": i} for i in (_WORDS, _IDS))]
 _LIST = {
     "type": "object",
     "required": ["object", "data"],
@@ -66,6 +70,9 @@ def document(for_operators: bool = True) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(_BODIES, ref_template=_REF)
     for component in components.values():
         _drop_refused(component)
+    for name, field in (("CompletionBody", "prompt"), ("EmbeddingBody", "input")):
+        # The decoder cannot tell lists apart; `prompts.py` does.
+        components[name]["properties"][field] = {"anyOf": _PROMPTS}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -104,6 +111,7 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": _post("Answer a chat", ChatBody, "chat.completion", streams=True),
         "/v1/completions": _post("Go on with a text", CompletionBody, "", streams=True),
+        "/v1/embeddings": _post("Vectors of texts", EmbeddingBody, "list"),
         "/v1/messages": _post("Anthropic's Messages API", MessageBody, "message", streams=True),
         "/v1/messages/count_tokens": _post("Tokens of a prompt", CountBody, ""),
         "/v1/responses": _post("OpenAI's Responses API", ResponseBody, "response", streams=True),

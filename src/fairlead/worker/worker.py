@@ -237,6 +237,8 @@ class Worker:
         why = self._refusal(order)
         if order.request.chat_only:
             why, said = RefuseWhy.UNSUPPORTED, "the model's chat template has no tools"
+        elif order.request.embeds and not self._executor.embeds:
+            why, said = RefuseWhy.UNSUPPORTED, "this kind of engine has no vectors"
         elif why is None and (said := self._executor.objection(request.sampling)):
             why = RefuseWhy.UNSUPPORTED
         why = why or self._instance.submit(

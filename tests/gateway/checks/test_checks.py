@@ -105,6 +105,7 @@ async def test_every_dialect_passes_the_checks():
             (COMPLETION, {**model, "prompt": text}),
             (COMPLETION, {**model, "prompt": ["good", text]}),
             (COMPLETION, {**model, "prompt": list(text.encode())}),
+            ("/v1/embeddings", {"model": SPEC.model, "input": ["good", text]}),
             ("/v1/messages", {**model, "messages": message}),
             ("/v1/messages", {**model, "messages": harmless, "system": text}),
             ("/v1/responses", {"model": SPEC.model, "input": text}),
