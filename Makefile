@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo serve test fuzz check lint types clean
+.PHONY: demo serve test fuzz check lint types audit clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+audit: $(STAMP)  ## known vulnerabilities of what is installed; says so where nobody can be asked
+	$(BIN)/python scripts/audit.py
 
 check: lint types test  ## what CI does
 

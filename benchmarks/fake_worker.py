@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import hashlib
 import ssl
+import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,7 +177,10 @@ class FakeWorker(asyncio.Protocol):
             top = [[WORDS[(token + k) % len(WORDS)] + " ", -0.5 - k] for k in range(3)]
             logprobs = [[-0.5, WORDS[token] + " ", top[: sampling.logprobs]]]
         attempt = speech.submit.attempt
-        row = wire.Row(request.id, attempt, position, [token], text, logprobs, stopped_by)
+        vector = vector_of(request) if request.embeds else b""
+        row = wire.Row(
+            request.id, attempt, position, [token], text, logprobs, stopped_by, vector=vector
+        )
         return row, reason
 
     def _heartbeat(self, every_s: float) -> None:
@@ -198,6 +202,11 @@ class FakeWorker(asyncio.Protocol):
             context_tokens=0,
             requests=inside,
         )
+
+
+def vector_of(request: Request) -> bytes:
+    """The prompt's length, and twice that, thrice that..."""
+    return struct.pack("<4f", *[(k + 1) * request.prompt_tokens for k in range(4)])
 
 
 def word_at(seed: int, position: int) -> int:

@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "fairlead"
 
 FLOORS = (
     "model",
+    "checks",
     "text",
     "workload",
     "latency",

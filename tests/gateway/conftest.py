@@ -41,6 +41,9 @@ class ByteTokenizer:
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode()
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -388,3 +388,48 @@ async def test_in_a_mixed_fleet_a_demanded_call_finds_the_server_that_takes_chat
         await stream.over
         assert stream.finish == "tool_calls"
     assert len(chats.streamed) == 3
+
+
+async def embed(house: House, given: Any = PROMPT) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        body = {"model": NANO, "input": given}
+        return await client.post(f"{house.gateway.url}/v1/embeddings", json=body)
+
+
+@pytest.mark.parametrize("kind", [{}, TEXT_ONLY], ids=["token-ids", "text"])
+async def test_embeddings_are_passed_through(house, kind):
+    server = await house.add(FakeServer(**kind))
+    answer = (await embed(house)).json()
+    n = len(PROMPT)
+    assert answer["data"][0]["embedding"] == [n, 2 * n]
+    assert answer["usage"] == {"prompt_tokens": n, "total_tokens": n}
+    (asked,) = server.embedded
+    assert asked["input"] == (PROMPT if kind else list(PROMPT.encode()))
+
+
+async def test_a_server_without_embeddings_refuses_and_stays(house):
+    await house.add(FakeServer(embeds=None))
+    answer = await embed(house)
+    assert answer.status_code == 400
+    assert "no /v1/embeddings" in answer.json()["error"]["message"]
+    assert len(house.gateway.hub.workers) == 1
+    await Stream(house).over
+
+
+async def test_embeddings_go_elsewhere_from_servers_that_fail(house):
+    (await house.add(FakeServer())).status = 500
+    await house.add(FakeServer(embeds=False))
+    await house.add(FakeServer(embeds=None))
+    good = await house.add(FakeServer())
+    answers = await asyncio.gather(*[embed(house) for _ in range(4)])
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len(good.embedded) == 4
+
+
+async def test_a_server_that_dies_costs_no_vector(house):
+    dead = await house.add(FakeServer())
+    good = await house.add(FakeServer())
+    await house.kill(dead)
+    answers = await asyncio.gather(*[embed(house) for _ in range(4)])
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len(good.embedded) == 4

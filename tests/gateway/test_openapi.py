@@ -19,10 +19,10 @@ from fairlead.gateway import openapi
 from tests.gateway.conftest import new_gateway
 
 UNLIKELY = {"response_format", "output_format", "output_config", "text"} | {
-    *("service_tier", "modalities", "thinking", "truncation")
+    *("service_tier", "modalities", "thinking", "truncation", "dimensions")
 }
 """Fields of whose values nearly all are refused."""
-MUST_ANSWER = ("/v1/messages/count_tokens", "/v1/responses", "/v1/models")
+MUST_ANSWER = ("/v1/embeddings", "/v1/messages/count_tokens", "/v1/responses", "/v1/models")
 N_EXAMPLES = 6
 """Of each operation and mode; `make test` must stay short."""
 
@@ -78,7 +78,8 @@ def _attacked() -> dict[str, Any]:
     """The document with models that exist, so that what is sent gets somewhere, and calls of which
     an answer is not the length of the test."""
     document = openapi.document()
-    for name in ("ChatBody", "CompletionBody", "MessageBody", "CountBody", "ResponseBody"):
+    names = ("ChatBody", "CompletionBody", "MessageBody", "CountBody", "ResponseBody")
+    for name in (*names, "EmbeddingBody"):
         fields = document["components"]["schemas"][name]["properties"]
         fields["model"] = {"enum": [SPEC.model]}
         if "n" in fields:

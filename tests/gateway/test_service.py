@@ -115,6 +115,23 @@ async def test_with_keys_only_their_holders_get_in_as_their_tenant():
     await gateway.stop()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/files", "/v1/files/file-1", "/v1/files/file-1/content", "/v1/batches"),
+        *("/v1/batches/b/cancel", "/v1/models/m", "/v1/messages", "/v1/responses"),
+    ],
+)
+async def test_browsers_may_ask_before_they_call_at_every_address(path):
+    gateway = new_gateway(cors_origins=("https://ship.example",), api_keys={"k": "a"})
+    async with in_memory(gateway) as client:
+        asks = {"Origin": "https://ship.example", "Access-Control-Request-Method": "DELETE"}
+        answer = await client.options(path, headers=asks)
+        assert answer.status_code == 204
+        assert answer.headers["access-control-allow-origin"] == "https://ship.example"
+        assert "DELETE" in answer.headers["access-control-allow-methods"]
+
+
 async def test_browsers_of_other_origins_are_let_in_by_list_only():
     gateway = new_gateway(cors_origins=("https://ship.example",))
     async with in_memory(gateway) as client:

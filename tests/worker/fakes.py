@@ -15,6 +15,7 @@ from fairlead.policies import registry
 from fairlead.worker.emulated import Emulated
 from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
+from fairlead.worker.peer_tls import PeerTls
 from fairlead.worker.streams import Streams
 from fairlead.worker.wire import (
     Abort,
@@ -135,6 +136,7 @@ def a_worker(
     words: ByteWords | Vocabulary | None = None,
     token: str = "secret",
     tell: Callable[[str], None] = lambda line: None,
+    peer_tls: PeerTls | None = None,
 ) -> Worker:
     words = words or ByteWords()
     spec = spec or a_spec()
@@ -147,6 +149,7 @@ def a_worker(
         token=token,
         n_vocabulary=words.size,
         tell=tell,
+        peer_tls=peer_tls,
     )
 
 

@@ -23,7 +23,9 @@ from fairlead.worker import handoff, peers, receiver, shared, wire
 from fairlead.worker.emulated import Emulated
 from fairlead.worker.executor import Place
 from fairlead.worker.link import Address
+from fairlead.worker.peer_tls import PeerTls, peer_tls_of
 from fairlead.worker.peers import Answer, Greeting, Piece, Said, Whole
+from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.wire import Abort, Frame, Heartbeat, Hello, Move, Moved, Submit, Welcome
 from fairlead.worker.worker import Worker
 from tests.worker.fakes import (
@@ -71,7 +73,7 @@ def kv_of(position: int) -> bytes:
     return bytes([position % 251]) * KV_BYTES
 
 
-def a_kv_worker(address: Address, name: str) -> Worker:
+def a_kv_worker(address: Address, name: str, peer_tls: PeerTls | None = None) -> Worker:
     words = ByteWords()
     spec = a_spec(
         name,
@@ -80,7 +82,7 @@ def a_kv_worker(address: Address, name: str) -> Worker:
         kv_bytes_per_token=KV_BYTES,
     )
     executor = WithKv(words.passage, words.eos_token_id)
-    return a_worker(address, spec=spec, executor=executor, words=words)
+    return a_worker(address, spec=spec, executor=executor, words=words, peer_tls=peer_tls)
 
 
 async def lines_of(gateway: FakeGateway) -> tuple[WorkerLine, WorkerLine, Hello]:
@@ -116,7 +118,7 @@ async def begin(source: WorkerLine, target: Hello) -> None:
     request = a_long_request()
     source.say(Submit(request, 1, []))
     await source.hear(Frame)
-    source.say(Move(request.id, 1, 2, target.spec.address))
+    source.say(Move(request.id, 1, 2, target.spec.address, target.spec.certificate))
 
 
 def a_long_request() -> Request:
@@ -219,8 +221,10 @@ class Fate:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def live(port: int, name: str, at: tuple[str, str, int] | None) -> None:
-    """A worker in a process of its own."""
+def live(
+    port: int, name: str, at: tuple[str, str, int] | None, papers: WorkerSettings | None
+) -> None:
+    """A worker in a process of its own; with papers, hand-offs go over TLS."""
     fate = Fate(at)
 
     def saying(message: Any) -> bytes:
@@ -236,16 +240,17 @@ def live(port: int, name: str, at: tuple[str, str, int] | None) -> None:
         vars(end).update(pack=saying, read=hearing)
     vars(protocol).update(COPY_BYTES=COPY_BYTES)
     vars(shared).update(LEAST_BYTES=1)
-    asyncio.run(a_kv_worker(Address("127.0.0.1", port), name).run())
+    peer_tls = None if papers is None else peer_tls_of(papers)
+    asyncio.run(a_kv_worker(Address("127.0.0.1", port), name, peer_tls).run())
 
 
 @contextmanager
 def processes(
-    port: int, dying: str, at: tuple[str, str, int]
+    port: int, dying: str, at: tuple[str, str, int], papers: WorkerSettings | None = None
 ) -> Iterator[dict[str, ForkServerProcess]]:
     started = {
         name: PROCESSES.Process(
-            target=live, args=(port, name, at if name == dying else None), daemon=True
+            target=live, args=(port, name, at if name == dying else None, papers), daemon=True
         )
         for name in ("source", "target")
     }
@@ -275,8 +280,14 @@ SAID = [("Greeting", 1), *ANSWERED]
 async def test_whoever_is_killed_at_whatever_word_the_other_has_all_or_nothing(
     dying: str, at: tuple[str, str, int]
 ) -> None:
+    await all_or_nothing(dying, at)
+
+
+async def all_or_nothing(
+    dying: str, at: tuple[str, str, int], papers: WorkerSettings | None = None
+) -> None:
     async with asyncio.timeout(3 * PATIENCE_S), a_gateway() as gateway:
-        with processes(gateway.address.port, dying, at) as worker:
+        with processes(gateway.address.port, dying, at, papers) as worker:
             source, target, hello = await lines_of(gateway)
             await begin(source, hello)
             if dying == "target":

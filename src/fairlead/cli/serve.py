@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fairlead.fleet.config import FleetConfig
 from fairlead.fleet.pool_config import PoolConfig
 from fairlead.fleet.table import read_table
 from fairlead.gateway.app import Gateway, calm_garbage_collector
+from fairlead.gateway.checks.config import read_checks
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.tenants.door import Door
@@ -82,7 +83,9 @@ def gateway_settings(config: FleetConfig, token: str) -> tuple[GatewayConfig, Se
     for key in theirs:
         if key not in known:
             raise ConfigError(f"gateway has no key {key!r}{registry.suggest(key, known)}")
+    checks = read_checks(theirs.pop("checks", ()))
     gateway = read_table(GatewayConfig, {**theirs, "token": token}, "gateway")
+    gateway = replace(gateway, checks=checks)
     own = {key: value for key, value in config.gateway.items() if key in mine}
     return gateway, read_table(ServeSettings, own, "gateway")
 
@@ -192,7 +195,8 @@ async def _serve(
     resize = _Resize(read, config, settings.max_workers, gateway, say)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, resize)
     try:
-        say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}")
+        operators = f", operators on {gateway.admin_url}" if gateway.admin_url else ""
+        say.aloud(f"listening on {gateway.url}, workers on {gateway.workers_address}{operators}")
         await _until_ready(gateway, hands, stop, say)
         await _wait(hands, stop)
         if stop.asked:

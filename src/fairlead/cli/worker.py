@@ -72,6 +72,7 @@ HELP = {
     "speaks no TLS",
     "tls_cert": "the certificate that the gateway is shown, where it wants one",
     "tls_key": "the key of that",
+    "tls_peers_ca": "certificate authorities of other workers, for hand-offs; empty takes tls_ca's",
     "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
 METAVARS = {
@@ -81,6 +82,7 @@ METAVARS = {
     "tls_ca": "FILE",
     "tls_cert": "FILE",
     "tls_key": "FILE",
+    "tls_peers_ca": "FILE",
     "kv_events": "tcp://HOST:PORT",
     "kv_replay": "tcp://HOST:PORT",
 }

@@ -8,6 +8,7 @@ import torch
 
 from fairlead.engine.batch import build_batch
 from fairlead.engine.config import EngineConfig
+from fairlead.engine.embedding import LastHidden
 from fairlead.engine.grammar import Grammars
 from fairlead.engine.loading import choose_device, choose_dtype, kv_shape, load_model
 from fairlead.engine.models import fingerprint, read_facts, resolve_model
@@ -30,6 +31,7 @@ class Engine:
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         self._model = load_model(facts, dtype, device)
+        self._hidden = LastHidden(self._model)
         shape = kv_shape(self._model, dtype)
         self._pool = KvPool(shape, _n_blocks(config, shape), config.block_tokens, device)
         self._grammars = Grammars(facts.folder, facts.vocab_size, facts.eos_token_ids)
@@ -45,6 +47,7 @@ class Engine:
         self.dtype = str(dtype).removeprefix("torch.")
         self.device = device.type
         self.moves_kv = True
+        self.embeds = True
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], sequences: Mapping[RequestId, Seq]) -> Output:
@@ -61,7 +64,10 @@ class Engine:
             logits_to_keep=batch.last,
             plan=batch.plan,
         ).logits[0]  # [samples, vocabulary]
-        return self._sampler.sample(logits, batch.sampling)
+        vectors = self._hidden.vectors(batch.last, batch.sampling)
+        output = self._sampler.sample(logits, batch.sampling)
+        output.vectors = vectors
+        return output
 
     @torch.inference_mode()
     def export_kv(self, blocks: Sequence[int], n_tokens: int, start: int = 0) -> KvImage:

@@ -27,3 +27,5 @@ class Output:
     """Sequences whose token here ends them. Stop strings and lengths are found by others."""
     logprobs: dict[RequestId, TokenLogprobs] = field(default_factory=dict)
     """Of the sequences that asked for them."""
+    vectors: dict[RequestId, bytes] = field(default_factory=dict)
+    """Of requests that embed, see `embedding.py`."""

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
-import math
-import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Protocol
 
-import uvicorn
-
 from fairlead.fleet.filling import Filling
 from fairlead.gateway.batches.sender import Sender
-from fairlead.gateway.config import GatewayConfig, format_address, parse_address
-from fairlead.gateway.direct import DirectProtocol
+from fairlead.gateway.checks.chain import Checks
+from fairlead.gateway.config import GatewayConfig, is_loopback
 from fairlead.gateway.driver import Core, Driver
 from fairlead.gateway.http import HttpApp, Pages
 from fairlead.gateway.hub import Hub
 from fairlead.gateway.intake import Intake
+from fairlead.gateway.listening import listen_all, name_of
 from fairlead.gateway.served import ServedModel
+from fairlead.gateway.server import HttpServer
 from fairlead.gateway.tenants.door import Door, OpenDoor
 from fairlead.gateway.window import WindowPages
 from fairlead.model import ConfigError, Draining, Objective, RequestError, Tick
@@ -78,7 +75,12 @@ class Gateway:
         self._door = door or OpenDoor(config.api_keys)
         self._pools = {pool: None for model in models.values() for pool in model.pools}
         # Seeds for clients that gave none come from the operating system: this is the shell.
-        intake = Intake(models, objectives, default_class, self.driver.clock, Random())
+        self._checks = Checks(config.checks)
+        if self._checks:
+            self.metrics.show_also(self._checks.figures)
+        intake = Intake(
+            models, objectives, default_class, self.driver.clock, Random(), self._checks
+        )
         self.app = HttpApp(
             config,
             self.driver,
@@ -99,11 +101,11 @@ class Gateway:
             self.app.batches = self._batches.pages
         self._addresses: dict[str, str] = {}
         self._clients_tls = _tls(config.tls_cert, config.tls_key)
+        self._admin_tls = None if is_loopback(config.admin_listen) else self._clients_tls
         self._workers_tls = _tls(
             config.workers_tls_cert, config.workers_tls_key, config.workers_tls_ca
         )
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._servers: list[HttpServer] = []
         self._tick_timer: asyncio.TimerHandle | None = None
 
     def _sender(
@@ -136,6 +138,13 @@ class Gateway:
         return self._addresses["listen"]
 
     @property
+    def admin_url(self) -> str | None:
+        """Where operators' pages are, if on a port of their own."""
+        address = self._addresses.get("admin_listen")
+        scheme = "https" if self._admin_tls else "http"
+        return None if address is None else f"{scheme}://{address}"
+
+    @property
     def workers_address(self) -> str:
         """Where workers connect, as HOST:PORT with the real port."""
         return self._addresses["workers_listen"]
@@ -155,21 +164,32 @@ class Gateway:
         return [pool for pool in self._pools if pool not in present]
 
     async def start(self) -> None:
-        """Listens on both ports. Raises `ConfigError` where one is taken."""
+        """Listens on all ports. Raises `ConfigError` where one is taken, or a check does not
+        work."""
         wanted = {"listen": self.config.listen, "workers_listen": self.config.workers_listen}
         if self._workers_tls is not None:
             wanted["local"] = "127.0.0.1:0"
-        listeners = _listen_all(wanted)
+        if self.config.admin_listen:
+            wanted["admin_listen"] = self.config.admin_listen
+        listeners = listen_all(wanted)
+        try:
+            await self._checks.start()
+        except BaseException:
+            for listener in listeners.values():
+                listener.close()
+            raise
         await self._door.start()
-        clients = listeners.pop("listen")
-        workers = listeners["workers_listen"]
-        self._addresses = {"listen": _name(clients), "workers_listen": _name(workers)}
-        self._addresses["local"] = _name(listeners.get("local", workers))
-        await self.hub.start(workers, self._workers_tls, listeners.get("local"))
-        self._server = _Server(self._uvicorn_config())
-        self._serving = asyncio.create_task(self._server.serve(sockets=[clients]))
-        while not self._server.started and not self._serving.done():
-            await asyncio.sleep(0.001)
+        self._addresses = {name: name_of(listener) for name, listener in listeners.items()}
+        self._addresses.setdefault("local", self._addresses["workers_listen"])
+        workers, local = listeners["workers_listen"], listeners.get("local")
+        await self.hub.start(workers, self._workers_tls, local)
+        clients = HttpServer(self.app, self.config, self._clients_tls)
+        self._servers.append(clients)
+        await clients.start(listeners["listen"])
+        if self.config.admin_listen:
+            admin = HttpServer(self.app.for_operators, self.config, self._admin_tls)
+            self._servers.append(admin)
+            await admin.start(listeners["admin_listen"])
         self._tick()
         if self._batches is not None:
             await self._batches.start()
@@ -187,7 +207,7 @@ class Gateway:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends every call with an error, hangs up on everybody, and closes both ports."""
+        """Ends every call with an error, hangs up on everybody, and closes all ports."""
         self.app.draining = True
         if self._tick_timer is not None:
             self._tick_timer.cancel()
@@ -198,10 +218,9 @@ class Gateway:
             call.fail(_STOPPED)
         if self.window is not None:
             self.window.close()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await asyncio.wait([self._serving])  # Not cancelled where we are: it must end well.
+        await asyncio.gather(*[server.stop() for server in self._servers])
         await self.hub.stop()
+        await self._checks.stop()
         await self._door.stop()
 
     def _tick(self) -> None:
@@ -210,30 +229,6 @@ class Gateway:
         self.driver.handle(Tick())
         if self.window is not None:
             self.window.publish()
-
-    def _uvicorn_config(self) -> uvicorn.Config:
-        limits = {
-            "max_unsent_bytes": self.config.max_stream_buffer_bytes,
-            "max_connections": self.config.max_connections,
-            "head_timeout_s": self.config.head_timeout_s,
-        }
-        protocol = type("GatewayProtocol", (DirectProtocol,), limits)
-        config = uvicorn.Config(
-            self.app,
-            http=protocol,
-            ws="none",
-            loop="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=math.ceil(self.config.keep_alive_s),
-            timeout_graceful_shutdown=5,
-        )
-        config.load()
-        config.ssl = self._clients_tls
-        return config
 
 
 _STOPPED = RequestError(
@@ -257,52 +252,5 @@ def calm_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which leaves signals to whoever started the gateway."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _tls(cert: str, key: str, clients_ca: str = "") -> ssl.SSLContext | None:
     return tls.serving(cert, key, clients_ca) if cert else None
-
-
-def _listen_all(addresses: Mapping[str, str]) -> dict[str, socket.socket]:
-    """All of them, or none."""
-    found: dict[str, socket.socket] = {}
-    try:
-        for name, address in addresses.items():
-            found[name] = _listen(address)
-    except ConfigError:
-        for listener in found.values():
-            listener.close()
-        raise
-    return found
-
-
-def _listen(address: str) -> socket.socket:
-    host, port = parse_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. A token must not wait for the acknowledgement of the last.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"address {address} is in use; stop what listens there, or choose another port"
-            ) from error
-        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _name(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return format_address(host, port)

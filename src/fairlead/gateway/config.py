@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fairlead.gateway.checks.config import CheckConfig
 from fairlead.model import ConfigError
 
 
@@ -16,6 +17,10 @@ class GatewayConfig:
     """The fleet's shared secret, which every worker must say."""
     listen: str = "127.0.0.1:8000"
     """Where clients connect; port 0 takes any free one."""
+    admin_listen: str = ""
+    """Where operators connect: `/dashboard` and `/metrics` are served there and nowhere else. On
+    the loopback interface without TLS, elsewhere as on the clients' port. Empty: on the clients'
+    port."""
     workers_listen: str = "127.0.0.1:0"
     """Where workers connect."""
     tls_cert: str = ""
@@ -39,6 +44,8 @@ class GatewayConfig:
     text). Empty: everybody's where there is one tenant or none, nobody's where there are more."""
     max_watchers: int = 32
     """Dashboards and terminals that watch at once."""
+    checks: tuple[CheckConfig, ...] = ()
+    """What every call must pass before it is served, in this order."""
     cors_origins: tuple[str, ...] = ()
     """Web pages of these origins may call from a browser; `*` lets all in. Off by default."""
     max_body_bytes: int = 16 * 1024 * 1024
@@ -64,9 +71,10 @@ class GatewayConfig:
         problems = []
         if not self.token:
             problems.append("token must not be empty: workers prove with it that they belong here")
-        for name in ("listen", "workers_listen"):
+        for name in ("listen", "workers_listen", "admin_listen"):
             try:
-                parse_address(getattr(self, name))
+                if getattr(self, name) or name != "admin_listen":
+                    parse_address(getattr(self, name))
             except ConfigError as error:
                 problems.append(f"{name}: {error}")
         for cert, key in (("tls_cert", "tls_key"), ("workers_tls_cert", "workers_tls_key")):
@@ -104,6 +112,12 @@ def parse_address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:8000")
     return host, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def format_address(host: str, port: int) -> str:

@@ -133,7 +133,8 @@ class Driver:
         source, target = self.links.get(action.instance), self.links.get(action.target)
         if source is not None and target is not None:
             ids = (action.request, action.attempt, action.to_attempt)
-            source.send(wire.Move(*ids, target.address))
+            certificate = "" if target.spec is None else target.spec.certificate
+            source.send(wire.Move(*ids, target.address, certificate))
 
     def _scale(self, action: Scale) -> None:
         self.provisioner.scale(action.pool, action.n)

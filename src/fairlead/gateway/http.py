@@ -13,8 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from fairlead.gateway import failures, openapi
 from fairlead.gateway.config import GatewayConfig
+from fairlead.gateway.cors import Cors
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
+from fairlead.gateway.embeddings import EmbeddingCall, parse_embedding
 from fairlead.gateway.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
 from fairlead.gateway.intake import Asked, Intake
 from fairlead.gateway.schemas import Hints, parse_hint_headers
@@ -36,6 +38,10 @@ _HINT_PREFIX = b"x-fairlead-"
 _MODELS = "/v1/models/"
 _BATCHES = ("/v1/files", "/v1/batches")
 MAX_USAGE_DAYS = 3660
+OPERATORS = (PREFIX, "/metrics")
+"""What is for operators: everything below."""
+PROBES = ("/health", "/ready")
+"""What whoever watches a process asks, on every port."""
 WINDOW_METHODS = ("GET", "HEAD", "POST")
 _log = logging.getLogger("fairlead.gateway")
 
@@ -81,7 +87,7 @@ class HttpApp:
         self._about = about
         self._door = door
         self._window = window
-        self._origins = frozenset(origin.encode() for origin in config.cors_origins)
+        self._cors = Cors(config.cors_origins)
         self._calls: set[Call] = set()
         self.routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
@@ -89,6 +95,7 @@ class HttpApp:
             ("POST", "/v1/messages"): self._message,
             ("POST", "/v1/messages/count_tokens"): self._count_tokens,
             ("POST", "/v1/responses"): self._response,
+            ("POST", "/v1/embeddings"): self._embedding,
             ("GET", "/v1/models"): self._list_models,
             ("GET", "/v1/usage"): self._show_usage,
             ("GET", "/health"): self._health,
@@ -103,13 +110,27 @@ class HttpApp:
         return self._calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As clients reach it: with everything that no other port has."""
+        hidden = OPERATORS if self._config.admin_listen else ()
+        await self._answer_one(scope, receive, send, lambda path: not path.startswith(hidden))
+
+    async def for_operators(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same as operators reach it, where they have a port of their own."""
+        shown = (*OPERATORS, *PROBES)
+        await self._answer_one(scope, receive, send, lambda path: path.startswith(shown))
+
+    async def _answer_one(
+        self, scope: Scope, receive: Receive, send: Send, shown: Callable[[str], bool]
+    ) -> None:
         if scope["type"] != "http":
             return
         exchange = self._exchange(scope, receive, send)
         if exchange.path.startswith(messages.PATH):
             exchange.error_body = messages.error_body
         try:
-            self._allow_origin(exchange)
+            self._cors.allow(exchange)
+            if not shown(exchange.path):
+                raise _nothing_at(exchange.path)
             await self._handler(exchange)(exchange)
         except ClientGone:
             return
@@ -138,13 +159,15 @@ class HttpApp:
             return self._show_model
         if path.startswith(PREFIX) and self._window is not None and method in WINDOW_METHODS:
             return self._show_window
-        if path.startswith(_BATCHES) and method != "OPTIONS":
+        if method == "OPTIONS" and path.startswith((*_BATCHES, _MODELS)):
+            return self._cors.preflight
+        if path.startswith(_BATCHES):
             return self._show_batches
         allowed = [m for m, p in self.routes if p == path]
         if not allowed:
-            raise RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
+            raise _nothing_at(path)
         if method == "OPTIONS":
-            return self._preflight
+            return self._cors.preflight
         exchange.extra_headers.append((b"allow", ", ".join(allowed).encode()))
         raise RequestError(
             f"{path} does not take {method}; use {' or '.join(allowed)}",
@@ -185,6 +208,12 @@ class HttpApp:
         with responses.own_names():
             asked = await self._intake.converse(body.chat(), caller, _hints(exchange))
         await self._serve(asked, exchange, caller, partial(ResponseCall, body))
+
+    async def _embedding(self, exchange: Exchange) -> None:
+        caller, data = await self._let_in(exchange)
+        body = parse_embedding(data)
+        asked = await self._intake.embedding(body.completion(), caller, _hints(exchange))
+        await self._serve(asked, exchange, caller, partial(EmbeddingCall, body))
 
     async def _serve(
         self, asked: Asked, exchange: Exchange, caller: Caller, call_kind: CallKind = Call
@@ -285,7 +314,7 @@ class HttpApp:
         await self.batches.show(exchange, caller)
 
     async def _show_document(self, exchange: Exchange) -> None:
-        exchange.reply(200, [_JSON], openapi_text())
+        exchange.reply(200, [_JSON], openapi_text(not self._config.admin_listen))
 
     async def _show_window(self, exchange: Exchange) -> None:
         assert self._window is not None
@@ -308,33 +337,6 @@ class HttpApp:
             code="not_allowed",
         )
 
-    async def _preflight(self, exchange: Exchange) -> None:
-        headers = []
-        if self._origin(exchange) is not None:
-            headers = [
-                (b"access-control-allow-methods", b"GET, POST, DELETE"),
-                (
-                    b"access-control-allow-headers",
-                    exchange.header(b"access-control-request-headers")
-                    or b"authorization, content-type",
-                ),
-                (b"access-control-max-age", b"600"),
-            ]
-        exchange.reply(204, headers, b"")
-
-    def _origin(self, exchange: Exchange) -> bytes | None:
-        """The page's origin, where it is let in."""
-        origin = exchange.header(b"origin") if self._origins else None
-        return origin if origin in self._origins or b"*" in self._origins else None
-
-    def _allow_origin(self, exchange: Exchange) -> None:
-        origin = self._origin(exchange)
-        if origin is not None:
-            exchange.extra_headers += [
-                (b"access-control-allow-origin", origin),
-                (b"vary", b"origin"),
-            ]
-
     async def _caller(self, exchange: Exchange) -> Caller:
         """Whose key the call bears."""
         scheme, _, key = (exchange.header(b"authorization") or b"").partition(b" ")
@@ -349,8 +351,12 @@ _BUG = RequestError(
 
 
 @cache
-def openapi_text() -> bytes:
-    return msgspec.json.encode(openapi.document())
+def openapi_text(for_operators: bool) -> bytes:
+    return msgspec.json.encode(openapi.document(for_operators))
+
+
+def _nothing_at(path: str) -> RequestError:
+    return RequestError(f"there is nothing at {path}", status=404, code="unknown_url")
 
 
 def _hints(exchange: Exchange) -> Hints | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from fairlead.gateway import prompts
+from fairlead.gateway.checks.chain import NO_CHECKS, Checks
 from fairlead.gateway.conversation import (
     Messages,
     for_template,
@@ -21,6 +23,7 @@ from fairlead.gateway.conversation import (
 from fairlead.gateway.schemas import (
     Body,
     ChatBody,
+    CompletionBody,
     Hints,
     parse_chat,
     parse_completion,
@@ -104,11 +107,13 @@ class Intake:
         default_class: str,
         clock: Callable[[], float],
         rng: Random,
+        checks: Checks = NO_CHECKS,
     ) -> None:
         self._models = models
         self._objectives = objectives
         self._default_class = default_class
         self._clock = clock
+        self._checks = checks
         self._rng = rng
         """Draws seeds for clients that gave none."""
         self._run = f"{rng.getrandbits(16):04x}"
@@ -124,7 +129,7 @@ class Intake:
     ) -> Asked:
         """The same for a call that has been read, or translated from another API."""
         arrival_s = self._clock()
-        talk = await self._talk(body, caller)
+        talk = await self._talk(body, caller, self._checks)
         logprobs = body.top_logprobs or 0 if body.logprobs else None
         if body.top_logprobs is not None and not body.logprobs:
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
@@ -135,12 +140,13 @@ class Intake:
 
     async def count(self, body: ChatBody, caller: Caller) -> int:
         """Tokens of the prompt that a chat makes. Raises `RequestError` where it makes none."""
-        return len((await self._talk(body, caller)).prompt.token_ids)
+        return len((await self._talk(body, caller, NO_CHECKS)).prompt.token_ids)
 
-    async def _talk(self, body: ChatBody, caller: Caller) -> _Talk:
+    async def _talk(self, body: ChatBody, caller: Caller, checks: Checks) -> _Talk:
         model = self._model(body.model)
         caller.check_model(model.name)
         messages = plain_messages(body.messages, model.name)
+        messages = await checks.look(caller.name, model.name, messages)
         offer = read_offer(body.tools, body.tool_choice, body.parallel_tool_calls)
         chat_only = check_servable(model, offer, called=holds_calls(messages))
         chat = passed_on(body, messages) if model.passes_chats else b""
@@ -159,28 +165,47 @@ class Intake:
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
+        return await self._complete(parse_completion(data), caller, header_hints, "prompt")
+
+    async def embedding(
+        self, body: CompletionBody, caller: Caller, header_hints: Hints | None
+    ) -> Asked:
+        """The same for prompts whose vectors are wanted."""
+        asked = await self._complete(body, caller, header_hints, "input")
+        requests = [msgspec.structs.replace(one, embeds=True) for one in asked.requests]
+        return msgspec.structs.replace(asked, requests=requests)
+
+    async def _complete(
+        self, body: CompletionBody, caller: Caller, header_hints: Hints | None, param: str
+    ) -> Asked:
         arrival_s = self._clock()
-        body = parse_completion(data)
         model = self._model(body.model)
         caller.check_model(model.name)
-        salt = caller.salt
-
-        def encode(one: str | list[int]) -> _Prompt:
-            ids = model.tokenizer.encode(one) if isinstance(one, str) else _known(one, model)
-            return _prompt(model, ids, salt, "prompt")
-
-        prompts = [
-            await asyncio.to_thread(encode, one) if len(one) > LONG_PROMPT_CHARS else encode(one)
-            for one in _several(body.prompt)
-        ]
+        encoded = await self._encode(body.prompt, model, param, caller)
         hints = _merge(header_hints, body.fairlead)
-        talk = _Talk(model, prompts[0])
-        return self._asked(body, prompts, caller, arrival_s, hints, body.logprobs, talk)
+        talk = _Talk(model, encoded[0])
+        return self._asked(body, encoded, caller, arrival_s, hints, body.logprobs, talk)
+
+    async def _encode(
+        self, given: str | list[Any], model: ServedModel, param: str, caller: Caller
+    ) -> list[_Prompt]:
+        """The prompts that were given, after all checks. Raises `RequestError`."""
+        several = prompts.several(given, param)
+        if self._checks:
+            several = await prompts.checked(several, model, param, caller.name, self._checks)
+
+        def encode(one: prompts.OnePrompt) -> _Prompt:
+            return _prompt(model, prompts.encode(one, model, param), caller.salt, param)
+
+        return [
+            await asyncio.to_thread(encode, one) if len(one) > LONG_PROMPT_CHARS else encode(one)
+            for one in several
+        ]
 
     def _asked(
         self,
         body: Body,
-        prompts: Sequence[_Prompt],
+        made: Sequence[_Prompt],
         caller: Caller,
         arrival_s: float,
         hints: Hints,
@@ -189,9 +214,9 @@ class Intake:
     ) -> Asked:
         model, offer = talk.model, talk.offer
         n = body.n or 1
-        if n * len(prompts) > MAX_REQUESTS_PER_CALL:
+        if n * len(made) > MAX_REQUESTS_PER_CALL:
             raise RequestError(
-                f"{len(prompts)} prompts with {n} choices each are more than"
+                f"{len(made)} prompts with {n} choices each are more than"
                 f" {MAX_REQUESTS_PER_CALL} answers; split the call",
                 param="n",
             )
@@ -226,7 +251,7 @@ class Intake:
                 chat_only=talk.chat_only,
                 call_format="" if format is None else format.value,
             )
-            for p, prompt in enumerate(prompts)
+            for p, prompt in enumerate(made)
             for k in range(n)
         ]
         return Asked(
@@ -351,40 +376,6 @@ def _n_chars(messages: Messages) -> int:
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _several(prompt: str | list[Any]) -> list[str | list[int]]:
-    """The prompts of the four forms that OpenAI allows."""
-    if isinstance(prompt, str):
-        return [prompt]
-    if prompt and all(type(item) is int for item in prompt):
-        return [_ids(prompt)]
-    if prompt and all(type(item) is str for item in prompt):
-        return list(prompt)
-    if prompt and all(type(item) is list for item in prompt):
-        return [_ids(item) for item in prompt]
-    raise RequestError(
-        "prompt must be a string, a list of strings, a list of token ids, or a list of such lists,"
-        " and not empty",
-        param="prompt",
-        code="invalid_value",
-    )
-
-
-def _ids(items: list[Any]) -> list[int]:
-    if not all(type(item) is int and -(2**63) <= item < 2**63 for item in items):
-        raise RequestError("a list of token ids must hold integers only", param="prompt")
-    return items
-
-
-def _known(ids: list[int], model: ServedModel) -> list[int]:
-    if ids and (min(ids) < 0 or max(ids) >= model.tokenizer.vocab_size):
-        raise RequestError(
-            f"token ids of {model.name} are 0 to {model.tokenizer.vocab_size - 1};"
-            f" got {min(ids) if min(ids) < 0 else max(ids)}",
-            param="prompt",
-        )
-    return ids
 
 
 def _merge(headers: Hints | None, body: Hints | None) -> Hints:

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 import fairlead
+from fairlead.gateway.embeddings import EmbeddingBody
 from fairlead.gateway.schemas import ChatBody, CompletionBody
 from fairlead.gateway.translations.messages import CountBody, MessageBody
 from fairlead.gateway.translations.responses import ResponseBody
 
-_BODIES = (ChatBody, CompletionBody, MessageBody, CountBody, ResponseBody)
+_BODIES = (ChatBody, CompletionBody, EmbeddingBody, MessageBody, CountBody, ResponseBody)
 _REF = "#/components/schemas/{name}"
 _ERRORS = {
     400: "the request cannot be served as it is",
@@ -53,6 +54,9 @@ _MESSAGE_ERROR = {
         },
     },
 }
+_WORDS = {"type": "string", "minLength": 1}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_PROMPTS = [_WORDS, _IDS, *({"type": "array", "minItems": 1, "items": i} for i in (_WORDS, _IDS))]
 _LIST = {
     "type": "object",
     "required": ["object", "data"],
@@ -61,11 +65,14 @@ _LIST = {
 _OBJECT = {"type": "object"}
 
 
-def document() -> dict[str, Any]:
-    """The whole document."""
+def document(for_operators: bool = True) -> dict[str, Any]:
+    """The whole document; without what is `for_operators` where that has a port of its own."""
     _, components = msgspec.json.schema_components(_BODIES, ref_template=_REF)
     for component in components.values():
         _drop_refused(component)
+    for name, field in (("CompletionBody", "prompt"), ("EmbeddingBody", "input")):
+        # The decoder cannot tell lists apart; `prompts.py` does.
+        components[name]["properties"][field] = {"anyOf": _PROMPTS}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,7 +81,7 @@ def document() -> dict[str, Any]:
             "description": "Fields of other servers that are not listed are accepted and ignored.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _paths(),
+        "paths": _paths() | (_OPERATORS if for_operators else {}),
         "components": {
             "schemas": {**components, "Error": _ERROR, "MessageError": _MESSAGE_ERROR},
             "securitySchemes": {
@@ -104,6 +111,7 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": _post("Answer a chat", ChatBody, "chat.completion", streams=True),
         "/v1/completions": _post("Go on with a text", CompletionBody, "", streams=True),
+        "/v1/embeddings": _post("Vectors of texts", EmbeddingBody, "list"),
         "/v1/messages": _post("Anthropic's Messages API", MessageBody, "message", streams=True),
         "/v1/messages/count_tokens": _post("Tokens of a prompt", CountBody, ""),
         "/v1/responses": _post("OpenAI's Responses API", ResponseBody, "response", streams=True),
@@ -114,7 +122,6 @@ def _paths() -> dict[str, Any]:
         "/ready": _get(
             "Every pool has an instance; 503 while one has none", _OBJECT, (), ready=True
         ),
-        "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _text()}}},
         "/openapi.json": _get("This document", _OBJECT),
     }
 
@@ -160,3 +167,8 @@ def _wrong(statuses: tuple[int, ...], schema: str) -> dict[str, Any]:
 def _text() -> dict[str, Any]:
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {"description": "in Prometheus' text format", "content": content}
+
+
+_OPERATORS = {
+    "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _text()}}},
+}

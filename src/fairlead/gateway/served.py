@@ -27,6 +27,8 @@ class PromptEncoder(Protocol):
 
     def encode(self, text: str) -> Sequence[int]: ...
 
+    def decode(self, ids: Sequence[int]) -> str: ...
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

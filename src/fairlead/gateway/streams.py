@@ -7,7 +7,7 @@ from typing import Any
 
 from fairlead.gateway import failures
 from fairlead.gateway.choices import Choice, DetailedChoice, StreamedChoice
-from fairlead.gateway.driver import Driver
+from fairlead.gateway.driver import Driver, Outlet
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import DONE, ChunkText, call_id, usage, whole
@@ -48,8 +48,7 @@ class Call:
         self.exchange.extra_headers.append((b"x-request-id", self._id.encode()))
         for choice in self.choices:
             if not self.over:
-                meter = self._meter
-                self._driver.open(choice.request, meter.watch(choice) if meter else choice)
+                self._driver.open(choice.request, self._watched(choice))
 
     def write(self, data: bytes) -> None:
         """Events of a stream. It begins with its first token, so that a rejection can still be a
@@ -108,6 +107,10 @@ class Call:
     def _name(self) -> str:
         """The id that the client sees."""
         return call_id(self.asked)
+
+    def _watched(self, choice: Choice) -> Outlet:
+        """Where its output goes, counted on the way."""
+        return choice if self._meter is None else self._meter.watch(choice)
 
     def _choice_kind(self) -> type[Choice]:
         return _outlet_kind(self.asked)

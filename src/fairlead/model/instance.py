@@ -47,6 +47,8 @@ class InstanceSpec:
     """What it sends to other instances in a second, all hand-offs together."""
     address: str = ""
     """HOST:PORT where other instances bring sequences to; empty where it takes none."""
+    certificate: str = ""
+    """SHA-256, in hex, of what it shows there; empty where that is not TLS."""
     hardware: str = ""
     price_per_hour: float = 0.0
     incarnation: str = ""

@@ -84,6 +84,9 @@ class Request(Struct, frozen=True, gc=False):
     """The prompt is no more than an estimate of that: whoever takes no chats cannot answer it."""
     call_format: str = ""
     """How calls of tools are written in the answer's text; empty where there are none."""
+    embeds: bool = False
+    """The vector of the prompt is wanted, and no text: it comes with the one token that such a
+    request produces, which nobody looks at."""
 
 
 class FinishReason(Enum):

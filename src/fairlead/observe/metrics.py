@@ -147,6 +147,10 @@ class Metrics(Collector):
             if done is not None:
                 done(action, now)
 
+    def show_also(self, more: Collector) -> None:
+        """Figures that do not come from events and actions."""
+        self._registry.register(more)
+
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -254,7 +254,7 @@ _SENTENCES = {
 
 def logged_id(id: str) -> str:
     """What the log calls the first choice of an answer that an API gave this id."""
-    for prefix in ("chatcmpl-", "cmpl-", "msg_", "resp_"):
+    for prefix in ("chatcmpl-", "cmpl-", "embd-", "msg_", "resp_"):
         if id.startswith(prefix):
             return f"{id.removeprefix(prefix)}.0"
     return id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -51,6 +51,12 @@ class BatchStore:
         with self._database.begin() as connection:
             query = _page(connection, query, FILES, tenant, after, limit)
             return [StoredFile(**row) for row in connection.execute(query).mappings()]
+
+    def known_files(self, ids: Collection[str]) -> set[str]:
+        """Which of these there are, whosever they are."""
+        query = select(FILES.c.id).where(FILES.c.id.in_(ids))
+        with self._database.begin() as connection:
+            return {str(id) for id in connection.execute(query).scalars()}
 
     def used(self, tenant: str) -> tuple[int, int]:
         """How many files a tenant has, and their bytes."""

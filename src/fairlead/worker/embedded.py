@@ -48,6 +48,10 @@ class Embedded:
     def moves_kv(self) -> bool:
         return self.engine.moves_kv
 
+    @property
+    def embeds(self) -> bool:
+        return self.engine.embeds
+
     async def export_kv(self, blocks: Seq[int], start: int, end: int, place: Place) -> memoryview:
         engine, held = self.engine, list(blocks)
         return await self._between_steps(

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
@@ -48,6 +48,8 @@ class EmulatedOutput:
     tokens: Mapping[RequestId, int]
     stopped: Mapping[RequestId, FinishReason]
     logprobs: Mapping[RequestId, EmulatedLogprob]
+    vectors: Mapping[RequestId, bytes] = field(default_factory=dict)
+    """None: there is no model."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class _Speech:
 class Emulated:
     """An `Executor` without a model. Steps are kept to an absolute schedule: each begins where the
     last was due to end, so that late timers do not add up."""
+
+    embeds = False
 
     def __init__(
         self,

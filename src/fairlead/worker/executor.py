@@ -44,9 +44,19 @@ class Output(Protocol):
         """For sequences that asked for them."""
         ...
 
+    @property
+    def vectors(self) -> Mapping[RequestId, bytes]:
+        """Of sequences that embed, with their token: float32, little-endian."""
+        ...
+
 
 class Executor(Protocol):
     """Runs one iteration at a time. Its caller keeps the rows' sequences as they are meanwhile."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it has vectors for prompts."""
+        ...
 
     async def run(
         self, rows: Seq[Row], sequences: Mapping[RequestId, Sequence], predicted_s: float

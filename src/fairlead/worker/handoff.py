@@ -31,6 +31,7 @@ from fairlead.model import (
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor
 from fairlead.worker.link import Address
+from fairlead.worker.peer_tls import PeerTls, dial
 from fairlead.worker.peers import (
     Answer,
     Forget,
@@ -60,6 +61,8 @@ class Host(Protocol):
     def clock(self) -> GatewayClock: ...
     @property
     def token(self) -> str: ...
+    @property
+    def peer_tls(self) -> PeerTls | None: ...
     @property
     def takes_in(self) -> bool:
         """Whether sequences may come now."""
@@ -114,8 +117,9 @@ class Sender:
         if command is None:
             return False
         address = Address.parse(self._move.target)
+        known_by = self._move.certificate
         reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(address.host, address.port), ANSWER_S
+            dial(address.host, address.port, self._host.peer_tls, known_by), ANSWER_S
         )
         try:
             self._greet(writer)

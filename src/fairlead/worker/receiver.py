@@ -42,7 +42,15 @@ class Receiver:
     async def start(self, gateway: Address) -> str:
         """Listens where the gateway's side of the network is; HOST:PORT."""
         host = local_host(gateway)
-        self._server = await asyncio.start_server(self._serve, host, 0, limit=READ_BYTES)
+        tls = self._host.peer_tls
+        self._server = await asyncio.start_server(
+            self._serve,
+            host,
+            0,
+            limit=READ_BYTES,
+            ssl=None if tls is None else tls.serving,
+            ssl_handshake_timeout=None if tls is None else ANSWER_S,
+        )
         return str(Address(host, self._server.sockets[0].getsockname()[1]))
 
     def stop(self) -> None:

@@ -83,6 +83,9 @@ class WorkerSettings:
     """What the gateway is shown, where it wants that."""
     tls_key: str = ""
     """The key of that; empty where it is in the same file."""
+    tls_peers_ca: str = ""
+    """Authorities of other workers' certificates, for hand-offs, which go over TLS where there is a
+    `tls_cert`; empty takes those of `tls_ca`."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -95,6 +98,8 @@ class WorkerSettings:
             yield str(error)
         if (self.tls_cert or self.tls_key) and not (self.tls_ca and self.tls_cert):
             yield "tls_key needs tls_cert, and tls_cert needs tls_ca, which turns TLS on"
+        if self.tls_peers_ca and not self.tls_cert:
+            yield "tls_peers_ca is for hand-offs over TLS, which need a tls_cert"
         if self.engine not in ENGINES:
             yield f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}"
         elif self.engine == "emulated" and self.hardware == "auto":
@@ -189,6 +194,7 @@ class WorkerSettings:
             "tls-ca": self.tls_ca or None,
             "tls-cert": self.tls_cert or None,
             "tls-key": self.tls_key or None,
+            "tls-peers-ca": self.tls_peers_ca or None,
         }
         # One word each, so that a value that begins with a dash stays a value.
         return [f"--{name}={value}" for name, value in values.items() if value is not None]

@@ -25,6 +25,7 @@ from fairlead.worker.link import Address
 from fairlead.worker.measure import measure
 from fairlead.worker.opaque.build import build_opaque
 from fairlead.worker.opaque.worker import OpaqueWorker
+from fairlead.worker.peer_tls import peer_tls_of
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.step_log import StepLog
 from fairlead.worker.streams import Streams
@@ -81,6 +82,7 @@ def build_worker(
         tell=tell,
         step_log=None if settings.step_log is None else StepLog(settings.step_log),
         tls=tls_of(settings),
+        peer_tls=peer_tls_of(settings),
     )
 
 

@@ -58,6 +58,7 @@ class _Stream:
     ended: bool = False
     """A stop string or stop token ended it: nothing that is held back follows."""
     logprobs: list[object] | None = field(default=None)
+    vector: bytes = b""
 
 
 class Streams:
@@ -86,6 +87,7 @@ class Streams:
                 stream.text, stream.ended = stream.assembler.feed((token,))
                 if stream.ended:
                     stopped[request_id] = FinishReason.STOP
+            stream.vector = output.vectors.get(request_id, b"")
             logprob = output.logprobs.get(request_id)
             stream.logprobs = None if logprob is None else [self._on_wire(token, logprob)]
         return stopped
@@ -118,7 +120,14 @@ class Streams:
         stopped_by = stream.assembler.stopped_by if last else ""
         token_ids = [*row.token_ids]
         return Row(
-            row.request, row.attempt, row.start, token_ids, text, stream.logprobs, stopped_by
+            row.request,
+            row.attempt,
+            row.start,
+            token_ids,
+            text,
+            stream.logprobs,
+            stopped_by,
+            vector=stream.vector,
         )
 
     def _on_wire(self, token: int, logprob: Logprob) -> object:

@@ -78,6 +78,8 @@ class Move(Message, frozen=True):
     to_attempt: int
     target: str
     """HOST:PORT where that worker takes sequences."""
+    certificate: str = ""
+    """SHA-256 of what it shows there, in hex; empty: no TLS."""
 
 
 class Drain(Message, frozen=True):
@@ -107,6 +109,8 @@ class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The stop string that the sequence ended with; empty where it did not, or nobody knows."""
     plain: bool = False
     """There is no call of a tool in the text, whatever it looks like."""
+    vector: bytes = b""
+    """Of a request that embeds: float32, little-endian."""
 
 
 class End(msgspec.Struct, array_like=True, frozen=True, gc=False):

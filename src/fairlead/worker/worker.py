@@ -29,6 +29,7 @@ from fairlead.worker.clock import GatewayClock
 from fairlead.worker.executor import Executor, Output
 from fairlead.worker.handoff import Sender
 from fairlead.worker.link import Address, Link
+from fairlead.worker.peer_tls import PeerTls
 from fairlead.worker.receiver import Receiver
 from fairlead.worker.reports import Reports
 from fairlead.worker.step_log import StepLog
@@ -68,7 +69,9 @@ class Worker:
         tell: Callable[[str], None] = lambda line: None,
         step_log: StepLog | None = None,
         tls: ssl.SSLContext | None = None,
+        peer_tls: PeerTls | None = None,
     ) -> None:
+        self.peer_tls = peer_tls
         self._step_log = step_log
         self._instance = instance
         self._executor = executor
@@ -178,7 +181,8 @@ class Worker:
     def hello(self) -> Hello:
         held = [(s.id, s.attempt) for s in self._instance.sequences.values()]
         address = self._address if self._executor.moves_kv else ""
-        spec = dataclasses.replace(self._instance.spec, address=address)
+        mine = "" if self.peer_tls is None else self.peer_tls.fingerprint
+        spec = dataclasses.replace(self._instance.spec, address=address, certificate=mine)
         return Hello(VERSION, self._token, spec, fairlead.__version__, held)
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -233,6 +237,8 @@ class Worker:
         why = self._refusal(order)
         if order.request.chat_only:
             why, said = RefuseWhy.UNSUPPORTED, "the model's chat template has no tools"
+        elif order.request.embeds and not self._executor.embeds:
+            why, said = RefuseWhy.UNSUPPORTED, "this kind of engine has no vectors"
         elif why is None and (said := self._executor.objection(request.sampling)):
             why = RefuseWhy.UNSUPPORTED
         why = why or self._instance.submit(

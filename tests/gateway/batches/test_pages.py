@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -267,3 +269,22 @@ async def test_a_model_that_has_no_instance_is_waited_for(desk: Desk) -> None:
     await desk.worker()
     batch = await desk.until(id, "completed")
     assert batch["request_counts"]["completed"] == 1
+
+
+async def test_uploads_that_a_killed_gateway_left_behind_are_swept_at_the_start(
+    new_desk: NewDesk, tmp_path: Path
+) -> None:
+    desk = await new_desk()
+    kept = (await desk.upload([line("a")])).json()["id"]
+    orphan, fresh = f"file-{'0' * 24}", f"file-{'1' * 24}"
+    results, others = "file-batch-1-output", "notes.txt"
+    long_ago_s = time.time() - 2 * 3600
+    for name in (orphan, fresh, results, others):
+        (tmp_path / name).write_bytes(b"x")
+    for name in (orphan, kept, results, others):
+        os.utime(tmp_path / name, (long_ago_s, long_ago_s))
+    await new_desk()
+    async with asyncio.timeout(PATIENCE_S):
+        while (tmp_path / orphan).exists():
+            await asyncio.sleep(0.01)
+    assert all((tmp_path / name).exists() for name in (kept, fresh, results, others))

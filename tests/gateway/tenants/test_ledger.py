@@ -40,6 +40,16 @@ async def test_a_call_is_in_the_ledger_as_its_answer_says(service: Service) -> N
     assert await service.calls() == calls  # Written once.
 
 
+async def test_embeddings_count_their_prompts_alone(service: Service) -> None:
+    await service.worker()
+    async with service.client(service.key("acme")) as client:
+        asked = {"model": SPEC.model, "input": ["hello", "be"]}
+        answer = await client.post("/v1/embeddings", json=asked)
+        assert answer.json()["usage"]["total_tokens"] == 7
+    (call,) = await service.calls()
+    assert (call.prompt_tokens, call.output_tokens, call.outcome) == (7, 0, "finished")
+
+
 async def test_a_stream_that_its_client_leaves_counts_what_was_sent(service: Service) -> None:
     worker = await service.worker(pace_s=None)
 

@@ -61,6 +61,9 @@ class FakeServer:
     """Deltas with tool calls; a chat with tools is answered with them, and nothing else."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """Of all answers asked for, probes and all."""
+    embeds: bool | None = True
+    """None: it has no such address. False: it answers nonsense there."""
+    embedded: list[dict[str, Any]] = field(default_factory=list)
     hung_up: int = 0
     """Clients that left in the middle of a stream."""
     url: str = ""
@@ -107,6 +110,18 @@ class FakeServer:
             return self._error(400, "prompt must be a string")
         tokens = list(prompt.encode()) if isinstance(prompt, str) else prompt
         return await self._answer(request, body, tokens, chat=False)
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        """The prompt's length, and twice that."""
+        body = await request.json()
+        self.embedded.append(body)
+        if self.embeds is None:
+            return self._error(404, "Not Found")
+        if self.status != 200:
+            return self._error(self.status, self.says)
+        n = len(body["input"])
+        vector = [float(n), 2.0 * n] if self.embeds else "no vector"
+        return web.json_response({"data": [{"index": 0, "embedding": vector}]})
 
     # ---------------------------------------------------------------- answers
 
@@ -201,6 +216,7 @@ async def serving(server: FakeServer, port: int = 0) -> AsyncIterator[FakeServer
             web.post("/tokenize", server.tokenize),
             web.post("/v1/chat/completions", server.chat),
             web.post("/v1/completions", server.completions),
+            web.post("/v1/embeddings", server.embeddings),
         ]
     )
     runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)

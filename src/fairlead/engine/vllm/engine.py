@@ -48,6 +48,8 @@ class VllmEngine:
         """Tokens of prompt and output that the model's positions allow; memory may allow fewer."""
         self.vocab_size = core.vocab_size
         self.device = core.device
+        self.embeds = False
+        """Its runner gives tokens and keeps the states they were made of."""
 
     def run(self, rows: Seq[Row], sequences: Mapping[RequestId, Sequence]) -> Output:
         """One iteration: computes the KV of every row's tokens, and draws a token for each row

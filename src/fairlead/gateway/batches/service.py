@@ -22,6 +22,7 @@ from fairlead.gateway.batches.config import BatchesConfig
 from fairlead.gateway.batches.pages import BatchPages
 from fairlead.gateway.batches.run import Run
 from fairlead.gateway.batches.sender import Sender
+from fairlead.gateway.batches.uploads import sweep
 from fairlead.model import RequestError
 from fairlead.store.batch import (
     CANCELLED,
@@ -91,8 +92,18 @@ class BatchService:
         self.draining = True
 
     async def start(self) -> None:
+        self._tasks.append(asyncio.create_task(self._sweep()))
         for work in (self._keep_claiming, self._keep_feeding, self._keep_writing):
             self._tasks.append(asyncio.create_task(_forever(work)))
+
+    async def _sweep(self) -> None:
+        try:
+            n = await self.ask(sweep, self.folder, self.store.known_files)
+        except (StoreError, OSError) as error:
+            _log.error("batches.sweep_failed error=%s", _first(error))
+        else:
+            if n:
+                _log.info("batches.swept orphans=%d", n)
 
     async def stop(self) -> None:
         """What has come back is written, and others may go on with the rest."""

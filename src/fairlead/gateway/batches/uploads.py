@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fairlead.gateway.batches.config import BatchesConfig
@@ -18,6 +21,10 @@ WRITE_BYTES = 1 << 18
 FORM_BYTES = 1 << 16
 """What a form may have beside its file."""
 MAX_NAME = 255
+ORPHAN_AGE_S = 3600.0
+"""An upload to which nothing was written for so long is not under way any more."""
+ASKED_AT_ONCE = 500
+_NAME = re.compile(r"file-[0-9a-f]{24}")
 
 
 class Upload:
@@ -109,6 +116,24 @@ class Upload:
             code="file_too_large",
             param="file",
         )
+
+
+def sweep(folder: Path, known: Callable[[Collection[str]], set[str]]) -> int:
+    """Removes uploads that a gateway which was killed had not finished; returns how many. `known`
+    are those ids that the database has. Blocking."""
+    before_s = time.time() - ORPHAN_AGE_S
+    old = [
+        entry.name
+        for entry in os.scandir(folder)
+        if _NAME.fullmatch(entry.name) and entry.stat().st_mtime < before_s
+    ]
+    n = 0
+    for i in range(0, len(old), ASKED_AT_ONCE):
+        some = old[i : i + ASKED_AT_ONCE]
+        for orphan in set(some) - known(some):
+            (folder / orphan).unlink(missing_ok=True)
+            n += 1
+    return n
 
 
 def _write_all(file: int, data: bytes) -> None:

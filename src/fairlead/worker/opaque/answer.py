@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from fairlead.model import FinishReason, Request, RequestId
 from fairlead.text.call_format import CallFormat
 from fairlead.worker.opaque.calls import CallWriter
@@ -95,6 +97,12 @@ class Answer:
     def end(self) -> End:
         assert self.reason is not None, f"{self.id} has not ended"
         return End(self.id, self.attempt, self.reason, self.cached_tokens)
+
+    def take_vector(self, vector: bytes) -> Row:
+        """The row of a request that embeds, with which it has ended."""
+        self.reason = FinishReason.LENGTH
+        row = self._row([0], "", None)
+        return msgspec.structs.replace(row, vector=vector)
 
     def use(self, usage: Usage) -> None:
         self.cached_tokens = min(usage.cached_tokens, self.request.prompt_tokens)

@@ -47,8 +47,10 @@ class Api:
     async def get_json(self, path: str) -> Any:
         return _json(path, await self.get(path))
 
-    async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
-        return _json(path, await self._ask("POST", path, msgspec.json.encode(body)))
+    async def post_json(
+        self, path: str, body: Mapping[str, Any], within_s: float = ANSWER_S
+    ) -> Any:
+        return _json(path, await self._ask("POST", path, msgspec.json.encode(body), within_s))
 
     async def get(self, path: str) -> bytes:
         return await self._ask("GET", path, None)

@@ -12,6 +12,7 @@ from fairlead.model import RefuseWhy, Request, RequestId
 from fairlead.worker.opaque.answer import Answer
 from fairlead.worker.opaque.chunks import Chunk
 from fairlead.worker.opaque.dialect import Dialect
+from fairlead.worker.opaque.embedding import fetch_vector
 from fairlead.worker.opaque.errors import ServerError, What
 from fairlead.worker.opaque.load import Load
 from fairlead.worker.opaque.setting import Setting
@@ -85,10 +86,14 @@ class Asking:
         answer = Answer(
             request, attempt, produced, self._set.words, now, returns_ids=dialect.returns_ids
         )
-        body = dialect.body(request, produced, self._set.words)
         self._answers[request.id] = answer
         self._load.asked(answer, now)
-        self._tasks[request.id] = asyncio.create_task(self._listen(answer, body))
+        listening = (
+            self._embed(answer)
+            if request.embeds
+            else self._listen(answer, dialect.body(request, produced, self._set.words))
+        )
+        self._tasks[request.id] = asyncio.create_task(listening)
 
     def drop(self, answer: Answer) -> None:
         """Nobody wants the rest; the server sees us hang up."""
@@ -118,6 +123,17 @@ class Asking:
                 self._troubled(answer, trouble)
                 return
         # Also where the stream was cut off after the answer's end: what is missing nobody needs.
+        self._finish(answer)
+
+    async def _embed(self, answer: Answer) -> None:
+        set_, within_s = self._set, self._set.patience.first_token_s
+        ask = (set_.api, self._dialect, answer.request, set_.words, within_s)
+        try:
+            vector = await fetch_vector(*ask)
+        except ServerError as trouble:
+            self._troubled(answer, trouble)
+            return
+        self._tell(answer, answer.take_vector(vector), True, time.monotonic())
         self._finish(answer)
 
     def _heard(self, answer: Answer, chunk: Chunk) -> bool:

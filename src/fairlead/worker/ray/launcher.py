@@ -95,6 +95,7 @@ class RayLauncher:
             tls_ca=own.tls_ca,
             tls_cert=own.tls_cert,
             tls_key=own.tls_key,
+            tls_peers_ca=own.tls_peers_ca,
         )
 
     async def close(self) -> None:

@@ -26,6 +26,7 @@ class RaySettings:
     """A PEM file on the nodes, where `workers_tls_cert` is given; see `fairlead worker`."""
     tls_cert: str = ""
     tls_key: str = ""
+    tls_peers_ca: str = ""
 
     def __post_init__(self) -> None:
         if self.address != AUTO:

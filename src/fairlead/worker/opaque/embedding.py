@@ -1,0 +1,40 @@
+"""A prompt's vector from a server's /v1/embeddings."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+from fairlead.model import Request
+from fairlead.worker.opaque.api import Api
+from fairlead.worker.opaque.dialect import Dialect, Prompts, Texts
+from fairlead.worker.opaque.errors import ServerError, What
+
+PATH = "/v1/embeddings"
+
+
+async def fetch_vector(
+    api: Api, dialect: Dialect, request: Request, texts: Texts, within_s: float
+) -> bytes:
+    """Float32, little-endian, as the server made it. Raises `ServerError`."""
+    exact = dialect.prompts is Prompts.TOKENS
+    prompt = list(request.token_ids) if exact else texts.raw_text(request.token_ids)
+    body = {"model": dialect.served_as, "input": prompt, "encoding_format": "float"}
+    try:
+        return _packed(await api.post_json(PATH, body, within_s))
+    except ServerError as error:
+        if error.what is What.MISSING:
+            # The model is there, and answers chats: what is missing is the address.
+            raise ServerError(What.UNSUPPORTED, f"it has no {PATH} for this model") from error
+        raise
+
+
+def _packed(answer: Any) -> bytes:
+    try:
+        values = [float(value) for value in answer["data"][0]["embedding"]]
+        if values and all(map(math.isfinite, values)):
+            return struct.pack(f"<{len(values)}f", *values)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        pass
+    raise ServerError(What.ILL, f"{PATH} answers with no embedding")
