@@ -25,7 +25,7 @@ def test_a_key_is_shown_once_and_kept_as_a_digest(tenants: Tenants, database: Da
     assert not matches(secret.encode() + b"x", key.digest)
     with database.begin() as connection:
         rows = connection.exec_driver_sql("select * from keys").all()
-    assert secret.rpartition("_")[2] not in repr(rows)
+    assert secret[-20:] not in repr(rows)
     assert (key.is_valid(8.9), key.is_valid(9.0)) == (True, False)
 
 
