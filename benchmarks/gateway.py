@@ -8,6 +8,12 @@ One run measures everything. The gateway is a process of its own, with the real 
 policies and its metrics; its CPU time is read from outside. Workers speak the real wire and make
 up tokens at the set pace, so that two cores suffice. "Direct" is the same client, speaking to the
 same kind of worker over its wire, without a gateway between.
+
+Then ours and others that are installed stand side by side before the same mock engines, which
+speak the OpenAI API: LiteLLM's proxy, SGLang's and vLLM's routers. Give their programs, or have
+them on the PATH:
+
+    python benchmarks/gateway.py --litellm ~/venvs/litellm/bin/litellm
 """
 
 from __future__ import annotations
@@ -22,11 +28,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import other_gateways
 import uvloop
 from fake_worker import SPEC
 from http_load import (
@@ -259,21 +266,11 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "uvloop": uvloop.__version__,
         },
     }
-    with process("gateway.py", "--role=gateway") as child:
-        assert child.stdout is not None
-        addresses = json.loads(child.stdout.readline())
-        meter = Meter(child.pid, addresses["http"])
-        http = addresses["http"]
-        with WORKERS[options.engine](addresses["workers"], options):
-            await until_ready(http, options.workers, meter)
-            results["streams"] = await measure_streams(
-                meter, http, options.streams, options.seconds
-            )
-            await asyncio.sleep(0.5)
-            results["requests"] = await measure_requests(
-                meter, http, options.clients, options.seconds
-            )
-            through = {n: await measure_ttft(http, n, options.probes) for n in (1, options.streams)}
+    async with ours(options) as (meter, http):
+        results["streams"] = await measure_streams(meter, http, options.streams, options.seconds)
+        await asyncio.sleep(0.5)
+        results["requests"] = await measure_requests(meter, http, options.clients, options.seconds)
+        through = {n: await measure_ttft(http, n, options.probes) for n in (1, options.streams)}
         results["rss_mb"] = meter.rss_mb()
     floor = ("--role=floor", f"--workers={options.workers}")
     with process("gateway.py", *floor, f"--tokens-per-s={options.tokens_per_s}") as child:
@@ -292,6 +289,18 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "ratio": statistics.median(found) / statistics.median(direct),
         }
     return results
+
+
+@contextlib.asynccontextmanager
+async def ours(options: argparse.Namespace) -> AsyncIterator[tuple[Meter, str]]:
+    """Our gateway with its workers, running."""
+    with process("gateway.py", "--role=gateway") as child:
+        assert child.stdout is not None
+        addresses = json.loads(child.stdout.readline())
+        meter = Meter(child.pid, addresses["http"])
+        with WORKERS[options.engine](addresses["workers"], options):
+            await until_ready(addresses["http"], options.workers, meter)
+            yield meter, addresses["http"]
 
 
 async def until_ready(address: str, n: int, meter: Meter) -> None:
@@ -344,6 +353,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--probes", type=int, default=300, help="first tokens measured")
     parser.add_argument("--small", action="store_true", help="a size that runs as a test")
+    other_gateways.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--role", choices=["gateway", "floor"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -355,8 +365,13 @@ def main() -> None:
         return
     if options.small:
         options.streams, options.workers, options.seconds, options.probes = 16, 2, 0.5, 5
+        options.repeats, options.beside = 1, 4
     results = uvloop.run(run(options))
     show(results)
+    if options.repeats:
+        others = uvloop.run(other_gateways.compare(options, lambda: ours(options)))
+        other_gateways.show(others, options)
+        results["side_by_side"] = others
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -61,10 +61,13 @@ class Connection(asyncio.Protocol):
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
             head = self._data[:end]
-            size = _length(head)
-            if len(self._data) < end + 4 + size:
+            found = _body(head, self._data[end + 4 :])
+            if found is None:
                 return
-            body, self._data = self._data[end + 4 : end + 4 + size], self._data[end + 4 + size :]
+            body, self._data = found
+            if head.startswith(b"PRI "):  # It tries HTTP/2, to find out whether this speaks gRPC.
+                self.transport.close()
+                return
             self._answer(head.split(b" ", 2)[1].decode(), body)
 
     def _answer(self, path: str, body: bytes) -> None:
@@ -109,11 +112,26 @@ class Connection(asyncio.Protocol):
         self.transport.write(head.encode() + body)
 
 
-def _length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    return 0
+def _body(head: bytes, data: bytes) -> tuple[bytes, bytes] | None:
+    """The body of a request and what comes after it; None until it is whole."""
+    head = head.lower()
+    if b"transfer-encoding: chunked" in head:
+        return _unchunked(data)
+    at = head.find(b"content-length:")
+    size = 0 if at < 0 else int(head[at + 15 :].split(b"\r\n", 1)[0])
+    return (data[:size], data[size:]) if len(data) >= size else None
+
+
+def _unchunked(data: bytes) -> tuple[bytes, bytes] | None:
+    body = b""
+    while True:
+        size, line_end, data = data.partition(b"\r\n")
+        if not line_end or len(data) < int(size, 16) + 2:
+            return None
+        n = int(size, 16)
+        body, data = body + data[:n], data[n + 2 :]
+        if not n:
+            return body, data
 
 
 def _chunks(chat: bool) -> tuple[bytes, bytes]:

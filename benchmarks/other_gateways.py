@@ -1,14 +1,11 @@
 """Gateways side by side on the same mock engines: ours, and those of others that are installed.
 
-    python benchmarks/other_gateways.py --litellm ~/litellm/bin/litellm
-    python benchmarks/other_gateways.py --small
-
-Each is started with as many engines behind it and asked the same, one after the other, `--repeats`
-times; the table has the medians. CPU is that of the gateway's process and of those that it has
-started. Ours stands in it twice: with workers of its own wire, as it has with engines that it hosts
-(what they cost is the engines'), and with `engine = "openai"`, where a worker of ours is beside
-every server and counts in full. All of them choose among eight engines; what they look at for it
-differs, and is what each does by default.
+`benchmarks/gateway.py` runs this. Each is started with as many engines behind it and asked the
+same, one after the other, `--repeats` times; the table has the medians. CPU is that of the
+gateway's process and of those that it has started. Ours stands in it twice: with workers of its
+own wire, as it has with engines that it hosts (what they cost is the engines'), and with
+`engine = "openai"`, where a worker of ours is beside every server and counts in full. What each
+looks at to choose an engine is what it does by default.
 
 Gateways that are found nowhere, by flag or on the PATH, are said to be missing.
 """
@@ -47,6 +44,10 @@ PROGRAMS = {
     "litellm": "LiteLLM proxy",
     "sglang-router": "SGLang's router",
     "vllm-router": "vLLM's router",
+}
+ENVIRONMENT = {
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # Nobody checks keys here.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # Else it asks the internet for prices.
 }
 
 
@@ -134,7 +135,7 @@ async def running(gateway: Gateway, engines: Sequence[str]) -> AsyncIterator[tup
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         command = gateway.command(engines, port, Path(folder))
-        environment = os.environ | {"PATH": f"{Path(command[0]).parent}:{os.environ['PATH']}"}
+        environment = os.environ | ENVIRONMENT
         if not command[0].startswith(sys.prefix):
             environment.pop("PYTHONPATH", None)
         with log.open("wb") as output:
@@ -204,7 +205,11 @@ async def measure(meter: Meter, address: str, options: argparse.Namespace) -> di
 # -------------------------------------------------------------------- all of them
 
 
-async def compare(options: argparse.Namespace) -> dict[str, Any]:
+Ours = Callable[[], contextlib.AbstractAsyncContextManager[tuple[Meter, str]]]
+"""Our gateway with engines of its own wire, running."""
+
+
+async def compare(options: argparse.Namespace, ours: Ours) -> dict[str, Any]:
     """Every figure of every gateway, of each round; and those of the engines alone."""
     gateways, missing = found_gateways(options)
     results: dict[str, Any] = {"missing": missing, "rounds": [], "failed": {}}
@@ -217,6 +222,8 @@ async def compare(options: argparse.Namespace) -> dict[str, Any]:
                 engines[0].removeprefix("http://"), options.beside, options.probes
             )
             round = {"direct": {"ttft_us": [1e6 * found_s for found_s in direct]}}
+            async with ours() as (meter, address):
+                round["fairlead, own workers"] = await measure(meter, address, options)
             for gateway in gateways:
                 try:
                     async with running(gateway, engines) as (meter, address):
@@ -234,8 +241,8 @@ def show(results: dict[str, Any], options: argparse.Namespace) -> None:
         f"{options.probes} first tokens beside {options.beside - 1} streams; medians of "
         f"{options.repeats}"
     )
-    head = ("", "us/token", "of 17-26", "us/request", "tokens/s", "requests/s", "added p50", "p99")
-    print("{:28}{:>9}{:>9}{:>11}{:>9}{:>11}{:>10}{:>9}".format(*head))
+    head = ("CPU, latency in us", "/token", "/request", "tokens/s", "requests/s", "added", "p99")
+    print("{:28}{:>8}{:>9}{:>10}{:>12}{:>10}{:>10}".format(*head))
     names = dict.fromkeys(name for one in results["rounds"] for name in one if name != "direct")
     for name in names:
         rounds = [one for one in results["rounds"] if name in one]
@@ -257,11 +264,11 @@ def _line(name: str, rounds: Sequence[dict[str, Any]]) -> str:
         )
         for part in (0.5, 0.99)
     ]
-    token = middle(lambda one: one["us_per_token"])
     return (
-        f"{name:28}{token:9.1f}{middle(lambda one: one['us_per_request']):11.0f}"
-        f"{middle(lambda one: one['tokens_per_s']):9.0f}"
-        f"{middle(lambda one: one['requests_per_s']):11.0f}{added[0]:10.0f}{added[1]:9.0f}"
+        f"{name:28}{middle(lambda one: one['us_per_token']):8.1f}"
+        f"{middle(lambda one: one['us_per_request']):9.0f}"
+        f"{middle(lambda one: one['tokens_per_s']):10.0f}"
+        f"{middle(lambda one: one['requests_per_s']):12.0f}{added[0]:10.0f}{added[1]:10.0f}"
     )
 
 
@@ -273,7 +280,7 @@ def _part(values: Sequence[float], part: float) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for program, name in PROGRAMS.items():
         parser.add_argument(f"--{program}", metavar="PATH", help=f"the program of {name}")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of the comparison")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of the comparison; 0: none")
     parser.add_argument(
         "--beside", type=int, default=32, help="streams at which first tokens are compared"
     )
