@@ -40,6 +40,8 @@ from http_load import (
 )
 
 START_S = 120.0
+LITELLM_PART = 1 / 16
+"""A process of it carries about a thousand tokens a second."""
 PROGRAMS = {
     "litellm": "LiteLLM proxy",
     "sglang-router": "SGLang's router",
@@ -58,6 +60,8 @@ class Gateway:
     name: str
     command: Callable[[Sequence[str], int, Path], list[str]]
     """From the engines' addresses, its own port, and a folder for its files."""
+    part: float = 1.0
+    """Of the streams that the others get: more than it can carry measures its queues."""
 
 
 def found_gateways(options: argparse.Namespace) -> tuple[list[Gateway], list[str]]:
@@ -70,8 +74,10 @@ def found_gateways(options: argparse.Namespace) -> tuple[list[Gateway], list[str
         if path is None or not Path(path).exists():
             missing.append(f"{name} is not installed (--{program} PATH)")
             continue
-        make = _litellm if program == "litellm" else _router
-        gateways.append(Gateway(name, make(str(path))))
+        if program == "litellm":
+            gateways.append(Gateway(name, _litellm(str(path)), LITELLM_PART))
+        else:
+            gateways.append(Gateway(name, _router(str(path))))
     return gateways, missing
 
 
@@ -101,8 +107,13 @@ def _litellm(program: str) -> Callable[[Sequence[str], int, Path], list[str]]:
             for engine in engines
         ]
         file = folder / "litellm.json"  # JSON is YAML.
-        settings = {"drop_params": True, "telemetry": False}
-        file.write_text(json.dumps({"model_list": models, "litellm_settings": settings}))
+        settings = {
+            "model_list": models,
+            "litellm_settings": {"drop_params": True, "telemetry": False},
+            # Clients that leave are no reason to rest an engine.
+            "router_settings": {"disable_cooldowns": True, "num_retries": 0},
+        }
+        file.write_text(json.dumps(settings))
         file = file.rename(folder / "litellm.yaml")
         return [program, "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
 
@@ -189,14 +200,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def measure(meter: Meter, address: str, options: argparse.Namespace) -> dict[str, Any]:
+async def measure(
+    meter: Meter, address: str, options: argparse.Namespace, part: float = 1.0
+) -> dict[str, Any]:
     """What one gateway costs, and how late its first tokens are."""
-    found = await measure_streams(meter, address, options.streams, options.seconds)
+    n, beside = max(int(options.streams * part), 1), max(int(options.beside * part), 1)
+    found = await measure_streams(meter, address, n, options.seconds)
     await asyncio.sleep(0.5)
     found |= await measure_requests(meter, address, options.clients, options.seconds)
     await asyncio.sleep(0.5)
     found["ttft_us"] = [
-        1e6 * found_s for found_s in await measure_ttft(address, options.beside, options.probes)
+        1e6 * found_s for found_s in await measure_ttft(address, beside, options.probes)
     ]
     found["rss_mb"] = meter.rss_mb()
     return found
@@ -227,7 +241,7 @@ async def compare(options: argparse.Namespace, ours: Ours) -> dict[str, Any]:
             for gateway in gateways:
                 try:
                     async with running(gateway, engines) as (meter, address):
-                        round[gateway.name] = await measure(meter, address, options)
+                        round[gateway.name] = await measure(meter, address, options, gateway.part)
                 except (RuntimeError, TimeoutError, OSError) as error:
                     results["failed"][gateway.name] = str(error) or type(error).__name__
             results["rounds"].append(round)
@@ -247,6 +261,8 @@ def show(results: dict[str, Any], options: argparse.Namespace) -> None:
     for name in names:
         rounds = [one for one in results["rounds"] if name in one]
         print(_line(name, rounds))
+    if PROGRAMS["litellm"] in names:
+        print(f"LiteLLM gets {LITELLM_PART:.0%} of the streams, which is what a process carries")
     for name, said in results["failed"].items():
         print(f"{name} could not be measured: {said}")
     for said in results["missing"]:

@@ -57,6 +57,10 @@ n_blocks = 3000
 """
 
 
+class StartError(Exception):
+    """The fleet does not come up, with what it printed."""
+
+
 class Fleet:
     """Everything lives in one folder, which survives all of its processes."""
 
@@ -119,7 +123,8 @@ class Fleet:
         deadline_s = time.monotonic() + START_S
         while await self.metric('fairlead_instances{state="up"}') != self.instances:
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"the fleet is not whole after {START_S:g} s; see {self.log}")
+                said = self.log.read_text(errors="replace")[-2000:]
+                raise StartError(f"the fleet is not whole after {START_S:g} s:\n{said}")
             self.look_after_joined()
             await asyncio.sleep(0.2)
 

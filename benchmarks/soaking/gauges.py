@@ -15,10 +15,11 @@ from soaking.fleet import Fleet
 SAMPLE_S = 1.0
 WARM_UP = 0.4
 """Of the last gateway's life: caches fill, and Python's memory finds its size."""
+MIN_WATCHED_S = 300.0
+"""Of a gateway that was watched for less, memory is shown and not judged: its caches still fill."""
 MAX_GROWTH = 0.05
 MAX_GROWTH_MB = 4.0
-"""What memory may gain while it is watched: this part of it, and at least so much. Short runs are
-noise, in long ones a leak shows."""
+"""What memory may gain while it is watched: this part of it, or so much, whichever is more."""
 MAX_MORE_FILES = 8
 
 
@@ -59,8 +60,9 @@ class Gauges:
             )
 
     def steady(self) -> list[Sample]:
-        """Of the last gateway, once it was warm."""
-        last = [s for s in self.samples if s.gateway_pid == self.samples[-1].gateway_pid]
+        """Of the last gateway, once it was warm and as long as it had clients."""
+        pid = self.samples[-1].gateway_pid if self.samples else 0
+        last = [s for s in self.samples if s.gateway_pid == pid and s.seats]
         return last[int(len(last) * WARM_UP) :]
 
     def as_json(self) -> list[dict[str, float]]:

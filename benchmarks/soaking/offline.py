@@ -15,7 +15,6 @@ from fairlead.client.batches import ENDED, BatchClient, NoAnswerError
 from soaking.call import expected_text
 from soaking.fleet import MODEL, Fleet
 
-LINES = 300
 LOOK_S = 0.5
 WINDOW = "24h"
 T = TypeVar("T")
@@ -24,7 +23,7 @@ T = TypeVar("T")
 class Offline:
     """Submits a batch, waits for it, looks at its answers, and begins anew."""
 
-    def __init__(self, fleet: Fleet, secret: str, key_id: str, seed: int) -> None:
+    def __init__(self, fleet: Fleet, secret: str, key_id: str, seed: int, n_lines: int) -> None:
         self.key_id = key_id
         self.lines = 0
         """Of all batches that have ended."""
@@ -36,6 +35,7 @@ class Offline:
         self._client = BatchClient(fleet.url, secret)
         self._folder = fleet.folder
         self._seed = seed
+        self._n_lines = n_lines
         self._stopping = False
 
     def stop(self) -> None:
@@ -64,7 +64,7 @@ class Offline:
                 "seed": rng.getrandbits(40),
                 "ignore_eos": True,
             }
-            for i in range(LINES)
+            for i in range(self._n_lines)
         ]
 
     async def _submit(self, path: Path, name: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Plan:
     instances: int
     load: float
     """Of the fleet's seats, the part that clients keep taken."""
+    lines: int
+    """Of each offline batch."""
     kills: tuple[Kill, ...]
 
     @property
@@ -41,7 +43,7 @@ class Plan:
         return max(round(self.load * self.instances * SEATS), 1)
 
 
-def make_plan(seed: int, duration_s: float, instances: int, load: float) -> Plan:
+def make_plan(seed: int, duration_s: float, instances: int, load: float, lines: int) -> Plan:
     kills = [
         *_kills(Random(f"soak {seed} workers"), WORKER_KILLS_EVERY_S, duration_s, gateway=False),
         *_kills(
@@ -52,7 +54,7 @@ def make_plan(seed: int, duration_s: float, instances: int, load: float) -> Plan
         ),
     ]
     kills.sort(key=lambda kill: (kill.at_s, kill.gateway))
-    return Plan(seed, duration_s, instances, load, tuple(kills))
+    return Plan(seed, duration_s, instances, load, lines, tuple(kills))
 
 
 def _kills(rng: Random, every_s: float, until_s: float, *, gateway: bool) -> list[Kill]:
