@@ -54,8 +54,9 @@ class HttpClient(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.first_s is None:
             self.first_s = time.perf_counter()
-            if not data.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"the gateway answered {data[:400]!r}")
+            if not data.startswith(b"HTTP/1.1 200") and self.done is not None:
+                self.done.set_exception(RuntimeError(f"the gateway answered {data[:400]!r}"))
+                return
         self.n_events += data.count(b"data: ")
         self.tail = (self.tail + data)[-64:]
         if self.done is not None and self.tail.endswith(self.until) and not self.done.done():
@@ -163,6 +164,9 @@ async def streams(address: str, n: int) -> AsyncIterator[list[HttpClient]]:
     async with asyncio.timeout(60):
         while any(client.first_s is None for client in clients):
             await asyncio.sleep(0.01)
+    for client in clients:
+        if client.done is not None and client.done.done():
+            client.done.result()  # It was refused, which this raises.
     yield clients
     for client in clients:
         client.transport.abort()
