@@ -13,11 +13,14 @@ import argparse
 import asyncio
 import json
 import sys
+from functools import cache
 from typing import Any
 
 import uvloop
 
 MODEL = "fake-model"
+WORDS = ("rope ", "ship ", "ring ", "sail ", "wind ", "knot ", "mast ", "helm ")
+"""Said in turn: some gateways stop a stream that says the same all the time."""
 _KIND = "HTTP/1.1 {} \r\ncontent-type: {}\r\n"
 _STREAM = (_KIND.format(200, "text/event-stream") + "transfer-encoding: chunked\r\n\r\n").encode()
 _USAGE = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
@@ -95,7 +98,8 @@ class Connection(asyncio.Protocol):
                 _shape(kind, {"index": 0, "finish_reason": "length", **choice}) | {"usage": _USAGE},
             )
             return
-        self._chunks = _chunks(chat)
+        self._more, self._end = _chunks(chat)
+        self._said = 0
         self.transport.write(_STREAM)
         self.say(last=n == 1)
         if n > 1:
@@ -103,8 +107,9 @@ class Connection(asyncio.Protocol):
 
     def say(self, *, last: bool) -> None:
         """One more token."""
-        more, end = self._chunks
-        self.transport.write(more + end if last else more)
+        more = self._more[self._said % len(WORDS)]
+        self._said += 1
+        self.transport.write(more + self._end if last else more)
 
     def _whole(self, status: int, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
@@ -134,14 +139,16 @@ def _unchunked(data: bytes) -> tuple[bytes, bytes] | None:
             return body, data
 
 
-def _chunks(chat: bool) -> tuple[bytes, bytes]:
-    """A token of a stream, and what comes after the last."""
-    said = {"delta": {"content": "rope "}} if chat else {"text": "rope "}
-    silent = {"delta": {}} if chat else {"text": ""}
+@cache
+def _chunks(chat: bool) -> tuple[list[bytes], bytes]:
+    """Tokens of a stream, and what comes after the last."""
     kind = "chat.completion.chunk" if chat else "text_completion"
-    more = _shape(kind, {"index": 0, "finish_reason": None, **said})
-    end = _shape(kind, {"index": 0, "finish_reason": "length", **silent})
-    return _event(json.dumps(more)), _event(json.dumps(end)) + _event("[DONE]") + b"0\r\n\r\n"
+
+    def event(text: str | None, reason: str | None = None) -> bytes:
+        said = {"delta": {"content": text} if text else {}} if chat else {"text": text or ""}
+        return _event(json.dumps(_shape(kind, {"index": 0, "finish_reason": reason, **said})))
+
+    return [event(word) for word in WORDS], event(None, "length") + _event("[DONE]") + b"0\r\n\r\n"
 
 
 def _shape(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
