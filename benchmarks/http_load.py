@@ -147,6 +147,8 @@ async def measure_streams(meter: Meter, address: str, n: int, seconds: float) ->
         own_s, cpu_s = own_s + meter.own_cpu_s(), cpu_s + meter.cpu_s()
         lasted_s = time.perf_counter() - began
         tokens += sum(client.n_events for client in clients)
+    if not tokens:
+        raise RuntimeError(f"no token came in {lasted_s:.0f} s")
     return {
         "us_per_token": 1e6 * cpu_s / tokens,
         "own_us_per_token": 1e6 * own_s / tokens,
@@ -223,6 +225,8 @@ async def measure_requests(meter: Meter, address: str, n: int, seconds: float) -
     await asyncio.sleep(0.1)
     for asker in askers:
         asker.transport.abort()
+    if not n_done:
+        raise RuntimeError(f"no request was answered in {seconds:g} s")
     return {
         "us_per_request": 1e6 * cpu_s / n_done,
         "own_us_per_request": 1e6 * own_s / n_done,

@@ -205,13 +205,13 @@ async def measure(
 ) -> dict[str, Any]:
     """What one gateway costs, and how late its first tokens are."""
     n, beside = max(int(options.streams * part), 1), max(int(options.beside * part), 1)
-    found = await measure_streams(meter, address, n, options.seconds)
+    # Streams last: not everybody stops reading for clients that have left.
+    found: dict[str, Any] = await measure_requests(meter, address, options.clients, options.seconds)
     await asyncio.sleep(0.5)
-    found |= await measure_requests(meter, address, options.clients, options.seconds)
+    times_s = await measure_ttft(address, beside, options.probes)
+    found["ttft_us"] = [1e6 * time_s for time_s in times_s]
     await asyncio.sleep(0.5)
-    found["ttft_us"] = [
-        1e6 * found_s for found_s in await measure_ttft(address, beside, options.probes)
-    ]
+    found |= await measure_streams(meter, address, n, options.seconds)
     found["rss_mb"] = meter.rss_mb()
     return found
 
