@@ -127,6 +127,10 @@ class DirectProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.under_way is not None:
             self.under_way.lost(CancelWhy.CLIENT_LEFT)
+        # What refers to itself would stay until the garbage collector looks, which is rarely.
+        self._unset_keepalive_if_required()
+        self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed as HTTP is answered in OpenAI's error shape, too."""
