@@ -50,6 +50,8 @@ class Call:
     said: str = ""
     """Of a call that was rejected or failed: why."""
     begun_s: float = 0.0
+    left_s: float = 0.0
+    """When its client left, since 1970."""
 
     @property
     def stream(self) -> bool:
@@ -143,6 +145,7 @@ async def _read(call: Call, reader: asyncio.StreamReader, writer: asyncio.Stream
             return
         if call.leaves_after is not None and call.got_tokens >= call.leaves_after and not leaving:
             call.end, leaving = End.LEFT, True
+            call.left_s = time.time()
             if not call.says_so:
                 return
             writer.write_eof()

@@ -19,8 +19,9 @@ from pathlib import Path
 from fairlead.store.call_record import CANCELLED, FINISHED, LOST
 from soaking.call import Call, End
 
-MAX_ON_THE_WAY = 64
-"""Tokens of a choice that may be under way to a client that is suddenly gone."""
+NOTICED_S = 5.0
+"""A client that is suddenly gone is noticed within this time. What it had not read yet depends on
+how far behind it was, and it pays for that: on a busy machine, for seconds of its stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Row:
     outcome: str
     prompt_tokens: int
     output_tokens: int
+    ended_s: float
+    """Since 1970."""
 
 
 @dataclass
@@ -99,8 +102,10 @@ def _compare(call: Call, row: Row | None, found: Audit) -> None:
     elif call.end is End.LEFT and not call.says_so:
         found.gone += 1
         found.gone_tokens_over += over
-        if not 0 <= over <= n * MAX_ON_THE_WAY:
+        if not 0 <= over <= n * call.body["max_tokens"] - call.got_tokens:
             found.problems[f"a call whose client was gone is off by {over:+d} tokens"] += 1
+        if row.ended_s - call.left_s > NOTICED_S:
+            found.problems[f"a client was gone for over {NOTICED_S:g} s before it was noticed"] += 1
     elif over:
         found.problems[f"a call that was {call.end.value} is off by {over:+d} tokens"] += 1
     elif row.outcome not in (FINISHED, CANCELLED):

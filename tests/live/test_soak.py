@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+ENDED_S = 1000.0
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -56,7 +57,7 @@ def call(soaking: Any, end: str, got: int, **changes: Any) -> Any:
 
 
 def row(soaking: Any, outcome: str, output: int, id: str = "a", prompt: int = 20) -> Any:
-    return soaking.ledger.Row(id, "ann", "k", outcome, prompt, output)
+    return soaking.ledger.Row(id, "ann", "k", outcome, prompt, output, ENDED_S)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,19 @@ def test_the_ledger_is_exact_but_for_a_token_that_was_being_written(
     assert (len(problems) == 0) is holds
 
 
+@pytest.mark.parametrize(
+    ("output", "left_s", "holds"),
+    [(20, 999.0, True), (50, 999.0, True), (19, 999.0, False), (51, 999.0, False)]
+    + [(30, 990.0, False)],
+)
+def test_who_is_suddenly_gone_pays_for_what_was_on_the_way_and_is_noticed(
+    soaking: Any, output: int, left_s: float, holds: bool
+) -> None:
+    made = call(soaking, "LEFT", 20, left_s=left_s)
+    problems = soaking.ledger.audit([row(soaking, "cancelled", output)], [made], "n", {}).problems
+    assert (len(problems) == 0) is holds
+
+
 def test_what_nobody_asked_for_or_twice_is_noticed(soaking: Any) -> None:
     made = call(soaking, "FINISHED", 50)
     mine = row(soaking, "finished", 50)
@@ -93,7 +107,7 @@ def test_what_nobody_asked_for_or_twice_is_noticed(soaking: Any) -> None:
     assert not audit([mine], [made], "night", {}).problems
     assert audit([mine, mine], [made], "night", {}).problems
     assert audit([mine, row(soaking, "finished", 9, "b", 21)], [made], "night", {}).problems
-    line = soaking.ledger.Row("batch-1", "night", "night", "finished", 9, 30)
+    line = soaking.ledger.Row("batch-1", "night", "night", "finished", 9, 30, ENDED_S)
     assert not audit([line], [], "night", {"batch-1": 30}).problems
     for rows, lines in (([line], {"batch-1": 29}), ([], {"batch-1": 30}), ([line], {})):
         assert audit(rows, [], "night", lines).problems
