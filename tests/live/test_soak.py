@@ -89,8 +89,13 @@ def test_the_ledger_is_exact_but_for_a_token_that_was_being_written(
 
 @pytest.mark.parametrize(
     ("output", "left_s", "holds"),
-    [(20, 999.0, True), (50, 999.0, True), (19, 999.0, False), (51, 999.0, False)]
-    + [(30, 990.0, False)],
+    [
+        (20, 999.0, True),
+        (50, 999.0, True),
+        (19, 999.0, False),
+        (51, 999.0, False),
+        (30, 990.0, False),
+    ],
 )
 def test_who_is_suddenly_gone_pays_for_what_was_on_the_way_and_is_noticed(
     soaking: Any, output: int, left_s: float, holds: bool
