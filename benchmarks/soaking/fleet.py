@@ -232,10 +232,12 @@ def _get(url: str) -> str:
 
 
 def _free_ports(n: int) -> list[int]:
-    probes = [socket.socket() for _ in range(n)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Ports that stay ours while nobody listens there. Not among those that the kernel gives to
+    connections: a client that tries one of those again and again ends up connected to itself."""
+    found: list[int] = []
+    ports = Random(os.getpid()).sample(range(10_000, 32_000), 1000)
+    while len(found) < n:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port := ports.pop()))
+            found.append(port)
+    return found

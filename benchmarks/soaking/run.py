@@ -38,6 +38,7 @@ class Soak:
         self.stuck = 0
         """Clients and batches that waited when the run was over."""
         self.left_processes = 0
+        self._told: set[str] = set()
         self.lasted_s = 0.0
 
     async def run(self) -> None:
@@ -91,6 +92,9 @@ class Soak:
 
     def _tell(self) -> None:
         kills = Counter(who for _, who in self.fleet.deaths)
+        for problem in self.traffic.problems.keys() - self._told:
+            print(f"        problem: {problem}", file=sys.stderr)
+            self._told.add(problem)
         last = self.gauges.samples[-1] if self.gauges.samples else None
         print(
             f"{last.at_s if last else 0:6.0f} s: {len(self.traffic.calls)} calls, "
