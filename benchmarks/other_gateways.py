@@ -243,7 +243,8 @@ async def compare(options: argparse.Namespace, ours: Ours) -> dict[str, Any]:
                     async with running(gateway, engines) as (meter, address):
                         round[gateway.name] = await measure(meter, address, options, gateway.part)
                 except (RuntimeError, TimeoutError, OSError) as error:
-                    results["failed"][gateway.name] = str(error) or type(error).__name__
+                    said = str(error) or type(error).__name__
+                    results["failed"].setdefault(gateway.name, []).append(said)
             results["rounds"].append(round)
     return results
 
@@ -264,7 +265,8 @@ def show(results: dict[str, Any], options: argparse.Namespace) -> None:
     if PROGRAMS["litellm"] in names:
         print(f"LiteLLM gets {LITELLM_PART:.0%} of the streams, which is what a process carries")
     for name, said in results["failed"].items():
-        print(f"{name} could not be measured: {said}")
+        n = len(said)
+        print(f"{name} failed in {n} of {options.repeats} rounds: {said[-1]}")
     for said in results["missing"]:
         print(said)
 
