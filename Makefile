@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo serve test fuzz check lint types audit clean
+.PHONY: demo serve test fuzz soak check lint types audit clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(STAMP)
 
 fuzz: $(STAMP)  ## N=1000: looks for seeds that break an invariant; SEED=7: one, told at length
 	$(BIN)/python -m fairlead.cli.fuzz --seed $(or $(SEED),0) $(if $(N),--n $(N),$(if $(SEED),,--n 1000))
+
+soak: $(STAMP)  ## MINUTES=30: a fleet whose workers and gateways die, and nothing may be lost
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -8,6 +8,12 @@ One run measures everything. The gateway is a process of its own, with the real 
 policies and its metrics; its CPU time is read from outside. Workers speak the real wire and make
 up tokens at the set pace, so that two cores suffice. "Direct" is the same client, speaking to the
 same kind of worker over its wire, without a gateway between.
+
+Then ours and others that are installed stand side by side before the same mock engines, which
+speak the OpenAI API: LiteLLM's proxy, SGLang's and vLLM's routers. Give their programs, or have
+them on the PATH:
+
+    python benchmarks/gateway.py --litellm ~/venvs/litellm/bin/litellm
 """
 
 from __future__ import annotations
@@ -27,9 +33,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import psutil
+import other_gateways
 import uvloop
 from fake_worker import SPEC
+from http_load import (
+    ENDLESS,
+    WARM_UP,
+    Meter,
+    chat,
+    measure_requests,
+    measure_streams,
+    measure_ttft,
+    process,
+)
 
 from fairlead.fleet import Fleet
 from fairlead.gateway import Gateway, GatewayConfig, ServedModel, calm_garbage_collector
@@ -38,14 +54,9 @@ from fairlead.model import Objective, Request, RequestId, Sampling
 from fairlead.policies.registry import build
 from fairlead.worker import wire
 
-HERE = Path(__file__).parent
 TOKEN = "benchmark"
 EMULATED = "h100-llama-3.1-8b"
-ENDLESS = 100_000
-"""`max_tokens` of streams that are to outlast the measurement."""
 ENDLESSLY = Sampling(temperature=0.0, ignore_eos=True)
-WARM_UP = 5
-"""First tokens that are not counted."""
 
 
 class ByteTokenizer:
@@ -129,195 +140,7 @@ async def serve_floor(n_groups: int, pace_s: float) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-# -------------------------------------------------------------------- a light client
-
-
-class HttpClient(asyncio.Protocol):
-    """One connection. Answers are not parsed: it counts events, and knows where an answer ends."""
-
-    def __init__(self) -> None:
-        self.first_s: float | None = None
-        """When the first event of the answer came."""
-        self.n_events = 0
-        self.tail = b""
-        self.done: asyncio.Future[None] | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def ask(self, request: bytes, until: bytes) -> asyncio.Future[None]:
-        """Sends a request; the future is done when the answer ends with `until`."""
-        self.first_s = None
-        self.tail = b""
-        self.until = until
-        self.done = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return self.done
-
-    def data_received(self, data: bytes) -> None:
-        if self.first_s is None:
-            self.first_s = time.perf_counter()
-            if not data.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"the gateway answered {data[:400]!r}")
-        self.n_events += data.count(b"data: ")
-        self.tail = (self.tail + data)[-64:]
-        if self.done is not None and self.tail.endswith(self.until) and not self.done.done():
-            self.done.set_result(None)
-
-
-def post(address: str, body: dict[str, Any]) -> bytes:
-    data = json.dumps(body).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nuser-agent: benchmark\r\n"
-        f"accept: */*\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-    )
-    return head.encode() + data
-
-
-def chat(max_tokens: int, stream: bool) -> dict[str, Any]:
-    messages = [{"role": "user", "content": "What is a fairlead, and what does it do on a ship?"}]
-    return {
-        "model": SPEC.model,
-        "messages": messages,
-        "max_tokens": max_tokens,
-        "stream": stream,
-        "seed": 1,
-        "ignore_eos": True,
-    }
-
-
-async def connect(address: str) -> HttpClient:
-    host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(HttpClient, host, int(port))
-    return client
-
-
 # -------------------------------------------------------------------- what is measured
-
-
-class Meter:
-    """The gateway's process, seen from outside."""
-
-    def __init__(self, pid: int, address: str) -> None:
-        self._process = psutil.Process(pid)
-        self._address = address
-
-    def cpu_s(self) -> float:
-        """CPU time of all its threads: in nanoseconds on Linux, in clock ticks elsewhere."""
-        threads = [*Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")]
-        if threads:
-            return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
-
-    def rss_mb(self) -> float:
-        return float(self._process.memory_info().rss) / 1e6
-
-    async def counter(self, name: str) -> float:
-        """One of the gateway's own metrics."""
-        host, _, port = self._address.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        text = (await reader.read()).decode()
-        writer.close()
-        (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
-        return float(line.split()[1])
-
-
-async def measure_streams(meter: Meter, address: str, n: int, seconds: float) -> dict[str, float]:
-    """CPU per streamed token while `n` streams run."""
-    async with streams(address, n) as clients:
-        await asyncio.sleep(1.0)
-        tokens = -sum(client.n_events for client in clients)
-        cpu_s, began = -meter.cpu_s(), time.perf_counter()
-        await asyncio.sleep(seconds)
-        cpu_s, lasted_s = cpu_s + meter.cpu_s(), time.perf_counter() - began
-        tokens += sum(client.n_events for client in clients)
-    return {"us_per_token": 1e6 * cpu_s / tokens, "tokens_per_s": tokens / lasted_s}
-
-
-@contextlib.asynccontextmanager
-async def streams(address: str, n: int) -> AsyncIterator[list[HttpClient]]:
-    """`n` streams that have begun, and go on until the block ends."""
-    clients = [await connect(address) for _ in range(n)]
-    request = post(address, chat(ENDLESS, stream=True))
-    for client in clients:
-        client.ask(request, b"[never]")
-    async with asyncio.timeout(60):
-        while any(client.first_s is None for client in clients):
-            await asyncio.sleep(0.01)
-    yield clients
-    for client in clients:
-        client.transport.abort()
-
-
-class Asker(asyncio.Protocol):
-    """Asks the same question again as soon as it is answered."""
-
-    request: bytes
-    n_done = 0
-    stopped = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        # Short answers come in one piece.
-        if not data.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"the gateway answered {data[:400]!r}")
-        self.n_done += 1
-        if not self.stopped:
-            self.transport.write(self.request)
-
-
-async def measure_requests(meter: Meter, address: str, n: int, seconds: float) -> dict[str, float]:
-    """CPU per request with `n` clients that each ask for one token, again and again."""
-    host, _, port = address.rpartition(":")
-    kind = type("Asker", (Asker,), {"request": post(address, chat(1, stream=False))})
-    loop = asyncio.get_running_loop()
-    askers = [(await loop.create_connection(kind, host, int(port)))[1] for _ in range(n)]
-    await asyncio.sleep(0.1)
-    n_done = -sum(asker.n_done for asker in askers)
-    cpu_s = -meter.cpu_s()
-    await asyncio.sleep(seconds)
-    cpu_s += meter.cpu_s()
-    n_done += sum(asker.n_done for asker in askers)
-    for asker in askers:
-        asker.stopped = True
-    await asyncio.sleep(0.1)
-    for asker in askers:
-        asker.transport.abort()
-    return {"us_per_request": 1e6 * cpu_s / n_done, "requests_per_s": n_done / seconds}
-
-
-async def measure_ttft(address: str, n_streams: int, probes: int) -> list[float]:
-    """Seconds to the first event of each probe, beside `n_streams - 1` others."""
-    request = post(address, chat(1, stream=True))
-    found = []
-    with process(
-        "gateway.py", "--role=load", f"--to={address}", f"--streams={n_streams - 1}"
-    ) as load:
-        assert load.stdout is not None
-        await asyncio.to_thread(load.stdout.readline)
-        client = await connect(address)
-        for _ in range(WARM_UP + probes):
-            began = time.perf_counter()
-            await client.ask(request, b"\r\n0\r\n\r\n")
-            assert client.first_s is not None
-            found.append(client.first_s - began)
-            await asyncio.sleep(0.003)
-        client.transport.abort()
-    await asyncio.sleep(0.2)
-    return found[WARM_UP:]
-
-
-async def load(address: str, n: int) -> None:
-    """`n` streams from a process of their own, until standard input closes."""
-    async with streams(address, n):
-        print("under way", flush=True)
-        await asyncio.to_thread(sys.stdin.read)
 
 
 class DirectClient(asyncio.Protocol):
@@ -383,19 +206,6 @@ async def measure_direct_ttft(n_streams: int, probes: int, options: Any) -> list
 
 
 @contextlib.contextmanager
-def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, *arguments]
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.wait()
-
-
-@contextlib.contextmanager
 def fake_workers(address: str, options: argparse.Namespace) -> Iterator[None]:
     with process(
         "fake_worker.py",
@@ -456,21 +266,11 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "uvloop": uvloop.__version__,
         },
     }
-    with process("gateway.py", "--role=gateway") as child:
-        assert child.stdout is not None
-        addresses = json.loads(child.stdout.readline())
-        meter = Meter(child.pid, addresses["http"])
-        http = addresses["http"]
-        with WORKERS[options.engine](addresses["workers"], options):
-            await until_ready(http, options.workers, meter)
-            results["streams"] = await measure_streams(
-                meter, http, options.streams, options.seconds
-            )
-            await asyncio.sleep(0.5)
-            results["requests"] = await measure_requests(
-                meter, http, options.clients, options.seconds
-            )
-            through = {n: await measure_ttft(http, n, options.probes) for n in (1, options.streams)}
+    async with ours(options) as (meter, http):
+        results["streams"] = await measure_streams(meter, http, options.streams, options.seconds)
+        await asyncio.sleep(0.5)
+        results["requests"] = await measure_requests(meter, http, options.clients, options.seconds)
+        through = {n: await measure_ttft(http, n, options.probes) for n in (1, options.streams)}
         results["rss_mb"] = meter.rss_mb()
     floor = ("--role=floor", f"--workers={options.workers}")
     with process("gateway.py", *floor, f"--tokens-per-s={options.tokens_per_s}") as child:
@@ -489,6 +289,18 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "ratio": statistics.median(found) / statistics.median(direct),
         }
     return results
+
+
+@contextlib.asynccontextmanager
+async def ours(options: argparse.Namespace) -> AsyncIterator[tuple[Meter, str]]:
+    """Our gateway with its workers, running."""
+    with process("gateway.py", "--role=gateway") as child:
+        assert child.stdout is not None
+        addresses = json.loads(child.stdout.readline())
+        meter = Meter(child.pid, addresses["http"])
+        with WORKERS[options.engine](addresses["workers"], options):
+            await until_ready(addresses["http"], options.workers, meter)
+            yield meter, addresses["http"]
 
 
 async def until_ready(address: str, n: int, meter: Meter) -> None:
@@ -541,23 +353,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--probes", type=int, default=300, help="first tokens measured")
     parser.add_argument("--small", action="store_true", help="a size that runs as a test")
+    other_gateways.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--to", help=argparse.SUPPRESS)
-    parser.add_argument("--role", choices=["gateway", "floor", "load"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["gateway", "floor"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role == "gateway":
         uvloop.run(serve())
-        return
-    if options.role == "load":
-        uvloop.run(load(options.to, options.streams))
         return
     if options.role == "floor":
         uvloop.run(serve_floor(options.workers, 1 / options.tokens_per_s))
         return
     if options.small:
         options.streams, options.workers, options.seconds, options.probes = 16, 2, 0.5, 5
+        options.repeats, options.beside = 1, 4
     results = uvloop.run(run(options))
     show(results)
+    if options.repeats:
+        others = uvloop.run(other_gateways.compare(options, lambda: ours(options)))
+        other_gateways.show(others, options)
+        results["side_by_side"] = others
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -8,6 +8,7 @@ import socket
 
 from benchmarks.fake_worker import SPEC, FakeWorker
 
+from fairlead.gateway.direct import DirectProtocol
 from fairlead.model import RefuseWhy
 from fairlead.worker import wire
 from tests.gateway.conftest import new_gateway
@@ -45,6 +46,28 @@ async def test_a_client_that_hangs_up_frees_its_sequence_at_once(gateway, by_han
         await by_hand.until(lambda s=submit: (s.request.id, s.attempt) in by_hand.aborted)
         assert gateway.driver.outlets == {}
         assert not gateway.driver._fleet.requests
+
+
+async def test_whoever_says_no_more_is_gone_before_their_connection_is(
+    gateway, by_hand, monkeypatch
+):
+    """What came in between was counted and did not leave: the transport was closing already."""
+    waiting = []
+    lost = DirectProtocol.connection_lost
+
+    def look(self, exc):
+        waiting.append(dict(gateway.driver.outlets))
+        lost(self, exc)
+
+    monkeypatch.setattr(DirectProtocol, "connection_lost", look)
+    reader, writer = await begin(gateway, stream=True)
+    await by_hand.until(lambda: by_hand.submits)
+    by_hand.step()
+    await reader.readuntil(b"data: ")
+    writer.write_eof()
+    await reader.read()
+    await by_hand.until(lambda: by_hand.aborted)
+    assert waiting == [{}]
 
 
 async def test_in_memory_clients_that_leave_are_noticed_too(gateway, by_hand):

@@ -158,6 +158,16 @@ def test_what_went_wrong_is_kept_when_hundreds_went_well(monkeypatch: pytest.Mon
     assert w.row("requests", "bad")["state"] == "missed"
 
 
+def test_requests_are_remembered_without_their_prompts() -> None:
+    """A thousand of a million tokens each would take the gateway's memory."""
+    w = Watched("a")
+    w.arrive(request("r1", prompt=64, out=1, chat=b"hello"))
+    w.settle()
+    (held,) = [followed.request for followed in w.window._recent._all.values()]
+    assert (held.token_ids, held.block_hashes, held.chat) == ((), (), b"")
+    assert w.row("requests", "r1")["prompt_tokens"] == 64
+
+
 def test_a_cancel_that_follows_the_end_of_its_request_changes_nothing() -> None:
     w = Watched("a")
     w.arrive(request("r1"))

@@ -68,6 +68,9 @@ class Choice:
     def reject(self, action: Reject) -> None:
         self.call.fail(failures.of_rejection(action))
 
+    def let_go(self) -> None:
+        """The call is over: this refers to nothing that leads back here."""
+
     def whole(self) -> dict[str, Any]:
         """The choice as it stands in a reply that is not streamed."""
         asked = self.call.asked
@@ -95,6 +98,9 @@ class StreamedChoice(Choice):
         if row.text:
             self._write(self._before + quote(row.text) + self._after)
 
+    def let_go(self) -> None:
+        self._write = _nowhere
+
     def _write_first(self, data: bytes) -> None:
         self._write = self.call.exchange.write
         self.call.write(data)
@@ -120,3 +126,7 @@ class DetailedChoice(StreamedChoice):
         shown = self._shape.show(row.logprobs or ()) if call.asked.logprobs else None
         place = (row.start, len(row.token_ids)) if call.asked.positions else None
         self._write(call.chunks.choice(self.index, row.text, logprobs=shown, position=place))
+
+
+def _nowhere(data: bytes) -> None:
+    """Of a choice whose call is over."""

@@ -116,11 +116,21 @@ class DirectProtocol(HttpToolsProtocol):
             if self.transport.get_write_buffer_size():
                 self.loop.call_later(LINGER_S, self.transport.abort)
 
+    def eof_received(self) -> None:
+        """The client says no more, and the transport is about to close: what would be written from
+        now on does not leave, so that it must not be counted either."""
+        if self.under_way is not None:
+            self.under_way.left()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
         if self.under_way is not None:
             self.under_way.lost(CancelWhy.CLIENT_LEFT)
+        # What refers to itself would stay until the garbage collector looks, which is rarely.
+        self._unset_keepalive_if_required()
+        self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed as HTTP is answered in OpenAI's error shape, too."""
@@ -153,6 +163,11 @@ class DirectExchange(Exchange):
         self._protocol.under_way = self
         if self._cycle.disconnected:
             self.lost(CancelWhy.CLIENT_LEFT)
+
+    def left(self) -> None:
+        """Nobody is there to be answered, though the connection is not closed yet."""
+        self._cycle.disconnected = True
+        self.lost(CancelWhy.CLIENT_LEFT)
 
     def lost(self, why: CancelWhy) -> None:
         self._protocol.under_way = None

@@ -144,7 +144,7 @@ class HttpApp:
         await exchange.finished()
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        direct: DirectExchange | None = scope.get("extensions", {}).get(EXTENSION)
+        direct: DirectExchange | None = scope.get("extensions", {}).pop(EXTENSION, None)
         if direct is None:
             return AsgiExchange(scope, receive, send, self._config.max_stream_buffer_bytes)
         direct.begin()
@@ -228,6 +228,7 @@ class HttpApp:
             await call.exchange.finished()
         finally:
             self._calls.discard(call)
+            call.let_go()
 
     def _link(self, call: Call) -> None:
         if self.linked is None:

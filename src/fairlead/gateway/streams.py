@@ -91,6 +91,14 @@ class Call:
             self._end(CANCELLED)
         self._cancel(why)
 
+    def let_go(self) -> None:
+        """It is over and answered. Nothing of it refers to itself any more, so that its prompts go
+        at once and not when the garbage collector looks, which is rarely."""
+        self.exchange.on_gone = None
+        for choice in self.choices:
+            choice.let_go()
+        self.choices = []
+
     def _end(self, outcome: str) -> None:
         """Exactly once: the call is over, and what it came to is known."""
         self.over = True

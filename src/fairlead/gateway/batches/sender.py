@@ -101,6 +101,9 @@ class Sender:
         def end(answer: Answer) -> None:
             self._calls.difference_update(begun)
             answered(answer)
+            for call in begun:
+                call.let_go()
+            begun.clear()  # The last that leads from the call to itself.
 
         exchange = LineExchange(path, end)
         call = Call(asked, exchange, self._driver, self.door.open(caller, asked, id))
@@ -114,3 +117,4 @@ class Sender:
         for call in list(calls):
             self._calls.discard(call)
             call.abandon(CancelWhy.CLIENT_LEFT)
+            call.let_go()

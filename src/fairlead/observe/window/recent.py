@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fairlead.model import (
     Action,
@@ -58,7 +58,8 @@ class _Followed:
     __slots__ = ("end", "first_s", "instance", "lines", "request")
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request = structs.replace(request, token_ids=(), block_hashes=(), chat=b"")
+        """Without its prompt, which may be a million tokens."""
         self.instance = ""
         self.first_s: float | None = None
         self.lines: list[Line] = []
