@@ -90,7 +90,7 @@ async def test_a_stopped_gateways_batch_goes_on_where_it_was(new_desk: NewDesk) 
     await worker.until(lambda: len(worker.submits) >= 4)
     output = first.service.folder / f"file-{id.removeprefix('batch_')}-output"
     async with asyncio.timeout(PATIENCE_S):
-        while not output.stat().st_size:
+        while not output.exists() or not output.stat().st_size:
             worker.step(list(worker.speeches.values()))
             await asyncio.sleep(0.02)
     await first.gateway.stop()
