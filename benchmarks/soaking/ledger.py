@@ -5,7 +5,8 @@ its client left. A token counts just before it is written to the socket, so that
 uncounted; the token that was being written when a gateway was killed may be counted and not have
 left. So a call that was cut may cost one token more for each of its choices than its client has,
 and never one less; every other call is exact. A client that is suddenly gone also pays for what
-was on its way to it. What was rejected costs nothing and is not in the ledger.
+was on its way to it. What was rejected costs nothing and is not in the ledger; where one choice
+was, after another had begun, what was sent of that one is owed.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairlead.store.call_record import CANCELLED, FINISHED, LOST
+from fairlead.store.call_record import CANCELLED, FAILED, FINISHED, LOST
 from soaking.call import Call, End
 
 NOTICED_S = 5.0
 """A client that is suddenly gone is noticed within this time. What it had not read yet depends on
 how far behind it was, and it pays for that: on a busy machine, for seconds of its stream."""
+
+
+OUTCOMES = {
+    End.FINISHED: (FINISHED,),
+    End.LEFT: (FINISHED, CANCELLED),
+    End.REJECTED: (FAILED,),
+    End.FAILED: (FAILED,),
+}
+"""What the ledger says of calls of which something came, when nobody was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +100,10 @@ def _compare(call: Call, row: Row | None, found: Audit) -> None:
         return
     over = row.output_tokens - call.got_tokens
     n = len(call.texts)
-    if call.end is End.REJECTED:
+    if call.end is End.REJECTED and not call.got_tokens:
         found.problems["a rejected call is in the ledger"] += 1
+    elif call.end is End.LEFT and not call.says_so:
+        _compare_gone(call, row, over, found)
     elif row.outcome == LOST:
         found.cut += 1
         found.cut_tokens_over += over
@@ -99,19 +111,22 @@ def _compare(call: Call, row: Row | None, found: Audit) -> None:
             found.problems[f"a call that was cut is off by {over:+d} tokens"] += 1
     elif call.end is End.CUT:
         _compare_cut_at_the_end(call, row, over, found)
-    elif call.end is End.LEFT and not call.says_so:
-        found.gone += 1
-        found.gone_tokens_over += over
-        if not 0 <= over <= n * call.body["max_tokens"] - call.got_tokens:
-            found.problems[f"a call whose client was gone is off by {over:+d} tokens"] += 1
-        if row.ended_s - call.left_s > NOTICED_S:
-            found.problems[f"a client was gone for over {NOTICED_S:g} s before it was noticed"] += 1
     elif over:
         found.problems[f"a call that was {call.end.value} is off by {over:+d} tokens"] += 1
-    elif row.outcome not in (FINISHED, CANCELLED):
+    elif row.outcome not in OUTCOMES[call.end]:
         found.problems[f"a call that was {call.end.value} is {row.outcome} in the ledger"] += 1
     else:
         found.exact += 1
+
+
+def _compare_gone(call: Call, row: Row, over: int, found: Audit) -> None:
+    """Its client was suddenly gone, and its gateway perhaps killed before it noticed."""
+    found.gone += 1
+    found.gone_tokens_over += over
+    if not 0 <= over <= len(call.texts) * call.body["max_tokens"] - call.got_tokens:
+        found.problems[f"a call whose client was gone is off by {over:+d} tokens"] += 1
+    if row.outcome != LOST and row.ended_s - call.left_s > NOTICED_S:
+        found.problems[f"a client was gone for over {NOTICED_S:g} s before it was noticed"] += 1
 
 
 def _compare_cut_at_the_end(call: Call, row: Row, over: int, found: Audit) -> None:

@@ -76,6 +76,8 @@ def row(soaking: Any, outcome: str, output: int, id: str = "a", prompt: int = 20
         ("CUT", 0, None, 0, True),
         ("REJECTED", 0, None, 0, True),
         ("REJECTED", 0, "finished", 5, False),
+        ("REJECTED", 5, "failed", 5, True),
+        ("REJECTED", 5, "failed", 6, False),
     ],
 )
 def test_the_ledger_is_exact_but_for_a_token_that_was_being_written(
@@ -88,20 +90,22 @@ def test_the_ledger_is_exact_but_for_a_token_that_was_being_written(
 
 
 @pytest.mark.parametrize(
-    ("output", "left_s", "holds"),
+    ("output", "outcome", "left_s", "holds"),
     [
-        (20, 999.0, True),
-        (50, 999.0, True),
-        (19, 999.0, False),
-        (51, 999.0, False),
-        (30, 990.0, False),
+        (20, "cancelled", 999.0, True),
+        (50, "cancelled", 999.0, True),
+        (50, "lost", 999.0, True),
+        (19, "lost", 999.0, False),
+        (19, "cancelled", 999.0, False),
+        (51, "cancelled", 999.0, False),
+        (30, "cancelled", 990.0, False),
     ],
 )
 def test_who_is_suddenly_gone_pays_for_what_was_on_the_way_and_is_noticed(
-    soaking: Any, output: int, left_s: float, holds: bool
+    soaking: Any, output: int, outcome: str, left_s: float, holds: bool
 ) -> None:
     made = call(soaking, "LEFT", 20, left_s=left_s)
-    problems = soaking.ledger.audit([row(soaking, "cancelled", output)], [made], "n", {}).problems
+    problems = soaking.ledger.audit([row(soaking, outcome, output)], [made], "n", {}).problems
     assert (len(problems) == 0) is holds
 
 
