@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ import openai
 import pytest
 from benchmarks.fake_worker import SPEC
 
+from fairlead.gateway.batches.results import Results
 from tests.gateway.batches.conftest import CHAT, PATIENCE_S, Desk, NewDesk, line
 
 
@@ -94,6 +97,33 @@ async def test_a_stopped_gateways_batch_goes_on_where_it_was(new_desk: NewDesk) 
             worker.step(list(worker.speeches.values()))
             await asyncio.sleep(0.02)
     await first.gateway.stop()
+    second: Desk = await new_desk()
+    await second.worker()
+    batch = await second.until(id, "completed")
+    assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
+    answers = await second.results(batch["output_file_id"])
+    assert Counter(a["custom_id"] for a in answers) == Counter(f"c{i}" for i in range(30))
+
+
+async def test_what_a_gateway_writes_as_it_stops_is_not_done_again(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = threading.Event()
+    write = Results.write
+
+    def slowly(results: Results, outputs: Sequence[bytes], errors: Sequence[bytes]) -> None:
+        write(results, outputs, errors)
+        writing.set()
+        time.sleep(0.2)
+
+    monkeypatch.setattr(Results, "write", slowly)
+    first: Desk = await new_desk()
+    await first.worker()
+    id = await first.submit([line(f"c{i}") for i in range(30)])
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.to_thread(writing.wait, PATIENCE_S)
+    await first.gateway.stop()
+    monkeypatch.undo()
     second: Desk = await new_desk()
     await second.worker()
     batch = await second.until(id, "completed")

@@ -76,6 +76,8 @@ class BatchService:
         self._news = asyncio.Event()
         self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._writes: set[asyncio.Task[None]] = set()
+        """Of results, under way."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.draining = False
 
@@ -110,6 +112,7 @@ class BatchService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._writes, return_exceptions=True)
         for run in list(self._runs.values()):
             run.closed = True
             with contextlib.suppress(StoreError, OSError):
@@ -240,6 +243,14 @@ class BatchService:
                 run.become(CANCELLING)
 
     async def _write(self, run: Run) -> None:
+        """To its end, also where the caller is cancelled: a line that stands in the file and is not
+        known to be done would be done again."""
+        write = asyncio.ensure_future(self._write_out(run))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        await asyncio.shield(write)
+
+    async def _write_out(self, run: Run) -> None:
         written = run.take()
         if not written:
             return
