@@ -18,7 +18,6 @@ from soaking.fleet import MODEL
 
 STUCK_S = 60.0
 """A call of which nothing was heard for so long is stuck."""
-REJECTIONS = ("no_headroom", "queue_full", "waited_too_long")
 
 
 class End(Enum):
@@ -199,10 +198,7 @@ def _take_whole(call: Call, status: int, answer: dict[str, Any]) -> None:
 
 def _take_chunk(call: Call, chunk: dict[str, Any]) -> None:
     if "error" in chunk:
-        code = chunk["error"]["code"]
-        # One choice found no room when the other had begun: that ends the call.
-        late = len(call.texts) > 1 and code in REJECTIONS
-        call.end, call.said = End.REJECTED if late else End.FAILED, f"in its stream: {code}"
+        call.end, call.said = End.FAILED, f"in its stream: {chunk['error']['code']}"
         return
     for choice in chunk["choices"]:
         text = choice["delta"].get("content") if call.chat else choice["text"]

@@ -5,8 +5,7 @@ its client left. A token counts just before it is written to the socket, so that
 uncounted; the token that was being written when a gateway was killed may be counted and not have
 left. So a call that was cut may cost one token more for each of its choices than its client has,
 and never one less; every other call is exact. A client that is suddenly gone also pays for what
-was on its way to it. What was rejected costs nothing and is not in the ledger; where one choice
-was, after another had begun, what was sent of that one is owed.
+was on its way to it. What was rejected costs nothing and is not in the ledger.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ how far behind it was, and it pays for that: on a busy machine, for seconds of i
 OUTCOMES = {
     End.FINISHED: (FINISHED,),
     End.LEFT: (FINISHED, CANCELLED),
-    End.REJECTED: (FAILED,),
     End.FAILED: (FAILED,),
 }
 """What the ledger says of calls of which something came, when nobody was killed."""
@@ -100,7 +98,7 @@ def _compare(call: Call, row: Row | None, found: Audit) -> None:
         return
     over = row.output_tokens - call.got_tokens
     n = len(call.texts)
-    if call.end is End.REJECTED and not call.got_tokens:
+    if call.end is End.REJECTED:
         found.problems["a rejected call is in the ledger"] += 1
     elif call.end is End.LEFT and not call.says_so:
         _compare_gone(call, row, over, found)

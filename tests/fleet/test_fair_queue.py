@@ -91,3 +91,62 @@ def test_one_whose_turn_comes_too_late_leaves_it_to_another() -> None:
         ("f3", RejectWhy.NO_HEADROOM),
     ]
     assert sent(actions) == []
+
+
+def choice(id: str, **changes: Any) -> Any:
+    return asked(id, call="the call", **changes)
+
+
+def rejected(actions: list[Any]) -> list[tuple[str, RejectWhy]]:
+    return [(str(action.request), action.why) for action in actions if isinstance(action, Reject)]
+
+
+def a_call_half_of_which_waits(**more: Any) -> World:
+    """Its first choice is at the instance, its second queues behind another request."""
+    w = World(fair_fleet(**more))
+    w.up(spec("a"))
+    for one in (choice("f0"), asked("f1"), asked("f2"), choice("f3"), asked("f4")):
+        w.arrive(one)
+    return w
+
+
+def test_a_choice_is_not_turned_away_once_another_of_its_call_has_begun() -> None:
+    w = a_call_half_of_which_waits(admission="predicted")
+    w.now += 5.0
+    # In these five seconds all that queue have become late.
+    # It goes before those that came earlier and have heard nothing yet.
+    actions = w.tell(Tokens(A, [Produced(request("f0").id, 1, 0, [5])]))
+    assert sent(actions) == ["f3"]
+    assert rejected(actions) == []
+    assert sent(w.tell(Tokens(A, [Produced(request("f1").id, 1, 0, [5])]))) == []
+
+
+def test_a_call_of_which_nothing_has_come_is_turned_away_choice_by_choice() -> None:
+    w = a_call_half_of_which_waits(admission="predicted")
+    w.now += 5.0
+    actions = w.tell(Tokens(A, [Produced(request("f1").id, 1, 0, [5])]))
+    assert [id for id, _ in rejected(actions)] == ["f2", "f3", "f4"]
+
+
+def test_a_choice_whose_call_has_begun_makes_no_room_for_others() -> None:
+    w = World(fair_fleet(max_queued=4))
+    w.up(spec("a", max_sequences=2, max_waiting=1))
+    for one in (choice("f0"), asked("f1"), choice("f2"), choice("f3"), choice("f4")):
+        w.arrive(one)
+    assert begin(w, "f0") == []
+    w.arrive(asked("f5"))
+    assert rejected(w.arrive(asked("c0"))) == [("f5", RejectWhy.QUEUE_FULL)]
+    # It is f that crowds the queue, with a call that its client reads already.
+    assert rejected(w.arrive(asked("d0"))) == [("d0", RejectWhy.QUEUE_FULL)]
+    assert begin(w, "f1") == ["f2"]
+
+
+def test_what_a_call_shared_goes_with_its_last_choice() -> None:
+    w = a_call_half_of_which_waits()
+    begin(w, "f0")
+    for i in range(5):
+        w.cancel(f"f{i}")
+    assert rejected(w.arrive(choice("g0"))) == []
+    w.arrive(asked("g1"))
+    w.arrive(choice("g2"))
+    assert not w.fleet.requests[request("g2").id].call_has_begun

@@ -248,3 +248,13 @@ async def test_http_1_0_gets_a_stream_without_chunks(gateway, worker):
     assert b"transfer-encoding" not in head
     assert events(stream.decode())[-1] == "[DONE]"
     writer.close()
+
+
+async def test_choices_of_one_call_say_so_and_a_lone_one_says_nothing(gateway, by_hand):
+    for n in (1, 3):
+        await begin(gateway, n=n)
+        await by_hand.until(lambda n=n: len(by_hand.submits) == n)
+        calls = [submit.request.call for submit in by_hand.submits]
+        assert len(set(calls)) == 1
+        assert bool(calls[0]) == (n > 1)
+        by_hand.submits.clear()

@@ -76,8 +76,8 @@ def row(soaking: Any, outcome: str, output: int, id: str = "a", prompt: int = 20
         ("CUT", 0, None, 0, True),
         ("REJECTED", 0, None, 0, True),
         ("REJECTED", 0, "finished", 5, False),
-        ("REJECTED", 5, "failed", 5, True),
-        ("REJECTED", 5, "failed", 6, False),
+        ("FAILED", 5, "failed", 5, True),
+        ("FAILED", 5, "failed", 6, False),
     ],
 )
 def test_the_ledger_is_exact_but_for_a_token_that_was_being_written(

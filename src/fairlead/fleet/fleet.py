@@ -247,6 +247,8 @@ class Fleet:
             begins = shadow.first_token(row.request, tracked.context_tokens)
             if tracked.first_token_s is None:
                 tracked.first_token_s = now
+                if tracked.choices is not None and not tracked.choices.begun:
+                    self._placement.call_begins(tracked.choices)
             if tracked.moving is not None:
                 return self._take_ahead(tracked, accepted, now)
             if begins and shadow.role is Role.PREFILL:

@@ -15,7 +15,7 @@ from fairlead.fleet.limits import Limits
 from fairlead.fleet.queue import FleetQueue, Line
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
-from fairlead.fleet.tracked import Tracked
+from fairlead.fleet.tracked import Choices, Tracked
 from fairlead.model import (
     Action,
     Complete,
@@ -77,6 +77,8 @@ class Placement:
         """Everything under way, in order of arrival."""
         self.queue = FleetQueue(fairness)
         """Those who wait for an instance with room."""
+        self._calls: dict[str, Choices] = {}
+        """Calls with several choices."""
         self._dispatches = 0
 
     def current(self, instance: InstanceId, request: RequestId, attempt: int) -> Tracked | None:
@@ -100,7 +102,7 @@ class Placement:
         serve it."""
         candidates = [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
         # Nobody is kept waiting for the next word.
-        return candidates if tracked.produced else self._not_held(tracked.request, candidates)
+        return candidates if tracked.call_has_begun else self._not_held(tracked.request, candidates)
 
     def _not_held(self, request: Request, candidates: list[Shadow]) -> list[Shadow]:
         """Those on which it would soon begin."""
@@ -133,6 +135,9 @@ class Placement:
     ) -> list[Action]:
         """From now on the fleet answers for this request."""
         tracked = self.requests[request.id] = Tracked(request, now)
+        if request.call:
+            tracked.choices = self._calls.setdefault(request.call, Choices())
+            tracked.choices.under_way[request.id] = tracked
         self._fairness.arrived(request, self._lengths.expected(request), now)
         return self.place(tracked, why, now, candidates)
 
@@ -172,6 +177,14 @@ class Placement:
             tracked.predicted_ttft_s = waited_s + shadow.predicted_ttft_s(tracked.request)
             tracked.predicted_e2e_s = waited_s + shadow.predicted_e2e_s(tracked.request)
 
+    def call_begins(self, choices: Choices) -> None:
+        """Its client has the first word of one choice: others that queue are waited for now."""
+        choices.begun = True
+        for tracked in reversed(choices.under_way.values()):
+            if tracked in self.queue:
+                self.queue.remove(tracked)
+                self.queue.add(tracked)
+
     def place_again(self, tracked: Tracked, why: DispatchWhy, now: float) -> list[Action]:
         """A request that was accepted, and perhaps streams already, needs another instance."""
         given_up = self._handoffs.abandon(tracked)
@@ -208,8 +221,8 @@ class Placement:
 
     def _take_turn(self, tracked: Tracked, candidates: list[Shadow], now: float) -> list[Action]:
         """One that was held back while the queue moved is asked about once more: if it cannot be in
-        time any more, others still can."""
-        if self.holds and tracked.attempt == 0:
+        time any more, others still can. Not in the middle of a call, all of which would be lost."""
+        if self.holds and tracked.attempt == 0 and not tracked.call_has_begun:
             retry_after_s = self._admission.retry_after_s(tracked.request, candidates, now)
             if retry_after_s is not None:
                 self._forget(tracked)
@@ -279,7 +292,14 @@ class Placement:
         else:
             self.leave(tracked)
         del self.requests[tracked.request.id]
+        if tracked.choices is not None:
+            self._leave_call(tracked, tracked.choices)
         self._fairness.ended(tracked.request.id, len(tracked.produced))
+
+    def _leave_call(self, tracked: Tracked, choices: Choices) -> None:
+        del choices.under_way[tracked.request.id]
+        if not choices.under_way:
+            del self._calls[tracked.request.call]
 
     def queue_wait_s(self) -> float:
         """When a place will probably be free: the backlog of the least loaded instance, shared by
@@ -296,6 +316,8 @@ class Placement:
         for tracked in queued:
             assert tracked.instance is None, f"{tracked!r} is queued and placed"
             assert self.requests.get(tracked.request.id) is tracked, f"{tracked!r} is unknown"
+        calls = {tracked.request.call for tracked in self.requests.values()} - {""}
+        assert self._calls.keys() == calls, "a call is remembered without its choices"
         for tracked in self.requests.values():
             if tracked.instance is None:
                 assert tracked in self.queue, f"{tracked!r} is nowhere"

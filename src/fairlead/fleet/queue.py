@@ -16,8 +16,8 @@ the second."""
 
 
 class FleetQueue:
-    """The lines. One that is mid-stream goes before all others: its client is waiting for the next
-    word."""
+    """The lines. One whose call has begun goes before all others: its client is waiting for the
+    next word."""
 
     def __init__(self, fairness: FairnessPolicy) -> None:
         self._fairness = fairness
@@ -31,7 +31,7 @@ class FleetQueue:
         return self._n
 
     def __iter__(self) -> Iterator[Tracked]:
-        """All of them, by rank: who is mid-stream, then by arrival."""
+        """All of them, by rank: whose call has begun, then by arrival."""
         everybody = [tracked for line in self._lines.values() for tracked in line]
         return iter(sorted(everybody, key=_rank))
 
@@ -39,7 +39,7 @@ class FleetQueue:
         return isinstance(tracked, Tracked) and tracked.line is not None
 
     def add(self, tracked: Tracked) -> None:
-        if tracked.produced:
+        if tracked.call_has_begun:
             self._first -= 1
             tracked.rank = self._first
         else:
@@ -55,7 +55,7 @@ class FleetQueue:
     def _line(self, tracked: Tracked) -> Line:
         request = tracked.request
         lane = self._fairness.lane(request)
-        if tracked.produced or tracked.unfit:
+        if tracked.call_has_begun or tracked.unfit:
             # There are instances that would take others, and not this one, or the reverse.
             return (request.model, lane, request.id)
         return (request.model, lane)
@@ -78,7 +78,7 @@ class FleetQueue:
         return min(heads, key=self._turn, default=None)
 
     def _turn(self, tracked: Tracked) -> tuple[Any, ...]:
-        if tracked.produced:
+        if tracked.call_has_begun:
             return (0, tracked.rank)
         assert tracked.line is not None
         return (1, self._fairness.key(tracked.line[1]), tracked.rank)
@@ -88,9 +88,9 @@ class FleetQueue:
         return (model, lane) in self._lines
 
     def newest(self, lane: Lane) -> Tracked | None:
-        """The last that came to a lane and has not begun."""
+        """The last that came to a lane and whose call has not begun."""
         lasts = [line[-1] for name, line in self._lines.items() if name[1] == lane]
-        return max((one for one in lasts if not one.produced), key=_rank, default=None)
+        return max((one for one in lasts if not one.call_has_begun), key=_rank, default=None)
 
 
 def _rank(tracked: Tracked) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairlead.model import Event, HandoffWhy, InstanceId, RefuseWhy, Request, TokenRow
+from fairlead.model import Event, HandoffWhy, InstanceId, RefuseWhy, Request, RequestId, TokenRow
 
 
 @dataclass(slots=True)
@@ -23,11 +23,21 @@ class Moving:
     """What the target said after them."""
 
 
+@dataclass(slots=True)
+class Choices:
+    """What a call with several choices knows of them."""
+
+    under_way: dict[RequestId, Tracked] = field(default_factory=dict)
+    begun: bool = False
+    """Something of one of them was delivered."""
+
+
 class Tracked:
     """Accepted and not yet ended. Only the fleet changes it."""
 
     __slots__ = (
         "attempt",
+        "choices",
         "deaths",
         "dispatched_s",
         "first_token_s",
@@ -49,6 +59,8 @@ class Tracked:
 
     def __init__(self, request: Request, now: float) -> None:
         self.request = request
+        self.choices: Choices | None = None
+        """All of its call, where that has several."""
         self.instance: InstanceId | None = None
         """Where it is; None while it waits in the fleet's queue."""
         self.attempt = 0
@@ -86,6 +98,11 @@ class Tracked:
     @property
     def n_produced(self) -> int:
         return len(self.produced)
+
+    @property
+    def call_has_begun(self) -> bool:
+        """Its client has been given something, of this choice or of another of the same call."""
+        return bool(self.produced) or (self.choices is not None and self.choices.begun)
 
     @property
     def is_moving(self) -> bool:

@@ -227,6 +227,7 @@ class Intake:
         samplings = [replace(like, seed=derived_seed(seed, k)) for k in range(n)]
         format = None if offer is None else format_for(model)
         self._n_calls += 1
+        alone = n * len(made) == 1
         call = f"r{self._run}{self._n_calls}"
         user = body.user or body.safety_identifier or ""
         requests = [
@@ -249,6 +250,7 @@ class Intake:
                 share_weight=caller.share_weight,
                 chat=talk.chat,
                 chat_only=talk.chat_only,
+                call="" if alone else call,
                 call_format="" if format is None else format.value,
             )
             for p, prompt in enumerate(made)

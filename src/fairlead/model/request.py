@@ -82,6 +82,8 @@ class Request(Struct, frozen=True, gc=False):
     instance of the model may take chats only."""
     chat_only: bool = False
     """The prompt is no more than an estimate of that: whoever takes no chats cannot answer it."""
+    call: str = ""
+    """What the client called once, where that has several choices: empty where it has one."""
     call_format: str = ""
     """How calls of tools are written in the answer's text; empty where there are none."""
     embeds: bool = False
