@@ -58,17 +58,16 @@ class DualMap:
         if len(candidates) < 2:
             return list(candidates)
         pair = self._pair(self._key(request, len(candidates)), candidates)
-        by_queue = sorted(pair, key=lambda view: view.queued_tokens)
         cached = {view.id: view.cached_tokens(request) for view in pair}
         holder, other = sorted(pair, key=lambda view: -cached[view.id])
         if cached[holder.id] > cached[other.id] and self._in_time(request, holder, now):
             return [holder, other]
-        return by_queue
+        return sorted(pair, key=lambda view: view.queued_tokens)
 
     def _pair(self, key: bytes, candidates: Sequence[InstanceView]) -> list[InstanceView]:
         """The two that the key stands for; where both hashes name one, the next takes its place."""
         first = next(self._ring.clockwise(key, candidates, b"first"))
-        others = self._ring.clockwise(key, candidates, b"second")
+        others = self._ring.walk(key, b"second")
         return [first, next(view for view in others if view is not first)]
 
     def _key(self, request: RequestView, n_instances: int) -> bytes:

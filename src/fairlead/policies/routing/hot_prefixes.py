@@ -41,7 +41,8 @@ class HotPrefixes:
 
     def _count(self, path: Sequence[BlockHash]) -> None:
         self._paths.append(path)
-        self._counts.update(path)
+        for prefix in path:
+            self._counts[prefix] += 1
         if len(self._paths) > self._window:
             for prefix in self._paths.popleft():
                 self._counts[prefix] -= 1

@@ -5,7 +5,8 @@ When an instance comes or goes only the keys next to its points change hands.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
@@ -24,7 +25,10 @@ class Ring:
 
     def __init__(self, n_points: int) -> None:
         self._n_points = n_points
-        self._points: list[tuple[int, InstanceId]] = []
+        self._points = array("Q")
+        """In order; numbers side by side, since a search among a thousand instances' reads many."""
+        self._owners: list[InstanceId] = []
+        """Whose each point is."""
         self._known: dict[InstanceId, None] = {}
         self._candidates: Sequence[InstanceView] = ()
         self._present: dict[InstanceId, InstanceView] = {}
@@ -35,31 +39,39 @@ class Ring:
     ) -> Iterator[InstanceView]:
         """Each candidate once, from the key's own point on. Another name of the `ring` puts the
         same key somewhere else."""
-        if candidates != self._candidates:  # Mostly the same ones as last time.
-            self._show(candidates)
-        present, points = self._present, self._points
+        self.show(candidates)
+        return self.walk(key, ring)
+
+    def walk(self, key: bytes, ring: bytes = b"") -> Iterator[InstanceView]:
+        """The same among the candidates that were shown last."""
+        present, owners = self._present, self._owners
         passed: dict[InstanceId, None] = {}
-        start = bisect_right(points, (_point(key, ring),))
-        for i in range(start - len(points), start):
-            id = points[i][1]
+        start = bisect_left(self._points, _point(key, ring))
+        for i in range(start - len(owners), start):
+            id = owners[i]
             if id in present and id not in passed:
                 passed[id] = None
                 yield present[id]
                 if len(passed) == len(present):
                     return
 
-    def _show(self, candidates: Sequence[InstanceView]) -> None:
-        """Gives newcomers their places."""
+    def show(self, candidates: Sequence[InstanceView]) -> None:
+        """Gives newcomers their places. Mostly they are the same ones as last time."""
+        if candidates == self._candidates:
+            return
         self._candidates = list(candidates)
         self._present = {view.id: view for view in candidates}
         newcomers = [id for id in self._present if id not in self._known]
         if newcomers and len(self._known) > OUTGROWN * (len(self._present) + SOME):
-            self._points, self._known = [], {}
+            self._points, self._owners, self._known = array("Q"), [], {}
             newcomers = list(self._present)
         if newcomers:
             self._known.update(dict.fromkeys(newcomers))
-            self._points += [point for id in newcomers for point in self._places(id)]
-            self._points.sort()
+            places = list(zip(self._points, self._owners, strict=True))
+            places += [place for id in newcomers for place in self._places(id)]
+            places.sort()
+            self._points = array("Q", [point for point, _ in places])
+            self._owners = [owner for _, owner in places]
 
     def _places(self, id: InstanceId) -> list[tuple[int, InstanceId]]:
         name = id.encode()
