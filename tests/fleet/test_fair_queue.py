@@ -6,13 +6,24 @@ from random import Random
 from typing import Any
 
 from fairlead.fleet import Fleet, Limits
-from fairlead.model import Dispatch, InstanceId, Objective, Produced, Reject, RejectWhy, Tokens
+from fairlead.model import (
+    Dispatch,
+    InstanceId,
+    Objective,
+    Produced,
+    Reject,
+    RejectWhy,
+    Tick,
+    Tokens,
+)
 from fairlead.policies.registry import build
 from tests.strategies import request, spec
 from tests.world import World
 
 A = InstanceId("a")
 CHAT = Objective("chat", ttft_s=1.0)
+TASK = Objective("task", deadline_s=30.0)
+BATCH = Objective("batch")
 
 
 def fair_fleet(admission: str = "always", **limits: Any) -> Fleet:
@@ -31,6 +42,10 @@ def asked(id: str, **changes: Any) -> Any:
 
 def sent(actions: list[Any]) -> list[str]:
     return [action.request.id for action in actions if isinstance(action, Dispatch)]
+
+
+def rejected(actions: list[Any]) -> list[tuple[str, RejectWhy]]:
+    return [(str(action.request), action.why) for action in actions if isinstance(action, Reject)]
 
 
 def begin(w: World, id: str) -> list[str]:
@@ -67,7 +82,7 @@ def test_who_is_mid_stream_is_not_held_back() -> None:
 
 def test_a_full_queue_takes_from_who_fills_it() -> None:
     w = World(fair_fleet(max_queued=3))
-    w.up(spec("a"))
+    w.up(spec("a", max_waiting=2))
     for i in range(5):
         w.arrive(asked(f"f{i}"))
     (end,) = w.arrive(asked("f5"))
@@ -75,6 +90,40 @@ def test_a_full_queue_takes_from_who_fills_it() -> None:
     (end,) = w.arrive(asked("c0"))
     assert (end.request, end.why) == ("f4", RejectWhy.QUEUE_FULL)  # type: ignore[union-attr]
     assert begin(w, "f0") == ["c0"]
+
+
+def test_a_queue_that_is_kept_in_order_has_the_places_of_the_instances_queues_too() -> None:
+    w = World(fair_fleet(max_queued=1))
+    w.up(spec("a", max_waiting=4))
+    for i in range(5):
+        w.arrive(asked(f"f{i}"))
+    # f0 and f1 are at the instance, which would let two more wait; f4 is the queue's own.
+    assert w.ended == {}
+    assert rejected(w.arrive(asked("f5"))) == [("f5", RejectWhy.QUEUE_FULL)]
+
+
+def test_who_waits_their_turn_and_was_promised_no_time_does_not_wait_too_long() -> None:
+    w = World(fair_fleet(max_queued_s=10.0))
+    w.up(spec("a", max_waiting=4))
+    for i in range(2):
+        w.arrive(asked(f"f{i}"))
+    w.arrive(asked("c0"))
+    w.arrive(asked("b0", objective=BATCH))
+    w.now += 11.0
+    assert rejected(w.tell(Tick())) == [("c0", RejectWhy.WAITED_TOO_LONG)]
+
+
+def test_of_one_tenants_requests_the_one_that_is_due_sooner_goes_first() -> None:
+    w = World(fair_fleet())
+    w.up(spec("a"))
+    for i in range(2):
+        w.arrive(asked(f"f{i}"))
+    w.arrive(asked("f2", objective=TASK))
+    w.arrive(asked("f3", objective=CHAT))
+    w.now += 29.5
+    w.arrive(asked("f4", objective=CHAT, arrival_s=w.now))
+    # By now the task is due before the chat that has just come.
+    assert [begin(w, f"f{i}") for i in range(3)] == [["f3"], ["f2"], ["f4"]]
 
 
 def test_one_whose_turn_comes_too_late_leaves_it_to_another() -> None:
@@ -95,10 +144,6 @@ def test_one_whose_turn_comes_too_late_leaves_it_to_another() -> None:
 
 def choice(id: str, **changes: Any) -> Any:
     return asked(id, call="the call", **changes)
-
-
-def rejected(actions: list[Any]) -> list[tuple[str, RejectWhy]]:
-    return [(str(action.request), action.why) for action in actions if isinstance(action, Reject)]
 
 
 def a_call_half_of_which_waits(**more: Any) -> World:

@@ -174,7 +174,7 @@ class Fleet:
         if retry_after_s is not None:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
         others: list[Action] = []
-        if not candidates and self.n_queued >= self._limits.max_queued:
+        if not candidates and self._placement.is_full(request.model):
             others = self._placement.make_room(request)
             if not others:
                 return [Reject(request.id, RejectWhy.QUEUE_FULL, self._placement.queue_wait_s())]

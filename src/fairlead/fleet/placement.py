@@ -92,7 +92,7 @@ class Placement:
 
     def candidates(self, request: Request) -> list[Shadow]:
         """Instances that could take a request that has just come."""
-        if self.holds and self.queue.has_line(request.model, self._fairness.lane(request)):
+        if self.holds and self._part_before(request) > 0:
             return []
         candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
         return self._not_held(request, candidates)
@@ -116,8 +116,18 @@ class Placement:
         keeps that in order."""
         if not self.holds:
             return []
-        wait_s = self._fairness.wait_s(request, now)
+        wait_s = self._part_before(request) * self._fairness.wait_s(request, now)
         return [Later(shadow, wait_s) for shadow in self._roster.beginners(request.model)]
+
+    def _part_before(self, request: Request) -> float:
+        """Of those in its lane, the part whose turn comes before its own."""
+        lane, due_s = self._fairness.lane(request), self._due_s(request)
+        return self.queue.part_before(request.model, lane, due_s)
+
+    def _due_s(self, request: Request) -> float:
+        """When its first token must come, if it decoded as fast as they do now on an instance."""
+        beginners = self._roster.beginners(request.model)
+        return beginners[0].due_s(request) if self.holds and beginners else float("inf")
 
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that
@@ -150,6 +160,7 @@ class Placement:
         if not candidates:
             tracked.instance = None
             tracked.refused.clear()
+            tracked.due_s = self._due_s(tracked.request)
             self.queue.add(tracked)
             return []
         best = self._routing.rank(tracked.request, candidates, now)[0]
@@ -230,6 +241,18 @@ class Placement:
         self.queue.remove(tracked)
         return self.place(tracked, DispatchWhy.QUEUED, now, candidates)
 
+    def is_full(self, model: str) -> bool:
+        """Whether no more may wait for it. Those that instances would let wait there, if they were
+        not kept here, do not count."""
+        n_more = len(self.queue) - self._limits.max_queued
+        return n_more >= 0 and n_more >= self._n_kept(model)
+
+    def _n_kept(self, model: str) -> int:
+        """How many may be here so that they go in turns, and not for want of room."""
+        if not self.holds:
+            return 0
+        return sum(shadow.n_may_wait for shadow in self._roster.beginners(model))
+
     def make_room(self, request: Request) -> list[Action]:
         """The queue is full: the newest request of whoever crowds it is rejected. Nothing, where
         that would be this request itself."""
@@ -276,10 +299,14 @@ class Placement:
         return self.give_up(tracked, reject, fail)
 
     def give_up_overdue(self, now: float) -> list[Action]:
-        """Ends those that have queued for longer than anybody should."""
+        """Ends those that have queued for longer than anybody should; not those who wait their
+        turn, and were promised no time, while instances have room."""
         late_s = now - self._limits.max_queued_s
         actions: list[Action] = []
         for tracked in [tracked for tracked in self.queue if tracked.queued_s < late_s]:
+            request = tracked.request
+            if not request.objective.timed and self._n_kept(request.model):
+                continue
             actions += self.give_up(
                 tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
             )

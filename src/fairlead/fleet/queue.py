@@ -1,9 +1,9 @@
 """Requests that wait in the fleet for an instance, in the order in which a fairness policy lets
-them go."""
+them go; those whose order is left open, by when they are due."""
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Container, Iterator
 from typing import Any
 
@@ -21,7 +21,7 @@ class FleetQueue:
 
     def __init__(self, fairness: FairnessPolicy) -> None:
         self._fairness = fairness
-        self._lines: dict[Line, deque[Tracked]] = {}
+        self._lines: dict[Line, list[Tracked]] = {}
         self._last = 0
         """Rank of the last that came; those who go before all have ranks below 0."""
         self._first = 0
@@ -48,8 +48,8 @@ class FleetQueue:
         tracked.line = self._line(tracked)
         line = self._lines.get(tracked.line)
         if line is None:
-            line = self._lines[tracked.line] = deque()
-        line.append(tracked)
+            line = self._lines[tracked.line] = []
+        insort(line, tracked, key=_place)
         self._n += 1
 
     def _line(self, tracked: Tracked) -> Line:
@@ -63,10 +63,7 @@ class FleetQueue:
     def remove(self, tracked: Tracked) -> None:
         assert tracked.line is not None, f"{tracked!r} does not queue"
         line = self._lines[tracked.line]
-        if line[0] is tracked:
-            line.popleft()
-        else:
-            line.remove(tracked)
+        del line[bisect_left(line, _place(tracked), key=_place)]
         if not line:
             del self._lines[tracked.line]
         tracked.line = None
@@ -83,15 +80,27 @@ class FleetQueue:
         assert tracked.line is not None
         return (1, self._fairness.key(tracked.line[1]), tracked.rank)
 
-    def has_line(self, model: str, lane: Lane) -> bool:
-        """Whether anybody waits there already."""
-        return (model, lane) in self._lines
+    def part_before(self, model: str, lane: Lane, due_s: float) -> float:
+        """Of those who wait there, the part that would go before one that came now and is due
+        then."""
+        line = self._lines.get((model, lane))
+        return bisect_right(line, due_s, key=_due) / len(line) if line else 0.0
 
     def newest(self, lane: Lane) -> Tracked | None:
         """The last that came to a lane and whose call has not begun."""
-        lasts = [line[-1] for name, line in self._lines.items() if name[1] == lane]
-        return max((one for one in lasts if not one.call_has_begun), key=_rank, default=None)
+        lines = [line for name, line in self._lines.items() if name[1] == lane]
+        fresh = [one for line in lines for one in line if not one.call_has_begun]
+        return max(fresh, key=_rank, default=None)
 
 
 def _rank(tracked: Tracked) -> int:
     return tracked.rank
+
+
+def _due(tracked: Tracked) -> float:
+    return tracked.due_s
+
+
+def _place(tracked: Tracked) -> tuple[float, int]:
+    """In its line: who is due sooner goes first, then who came first."""
+    return (tracked.due_s, tracked.rank)

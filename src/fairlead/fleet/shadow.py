@@ -289,7 +289,7 @@ class Shadow:
         self._advance()
         tokens = request.prompt_tokens + produced - self.cached_tokens(request)
         # One that is mid-stream goes before all that have not begun.
-        due_s = self._now if produced else self._due_s(request)
+        due_s = self._now if produced else self.due_s(request)
         self._flow.add(self._now, self.added_s(request))
         if request.objective.patient and not produced:
             self._patient.add(request.id)
@@ -414,7 +414,12 @@ class Shadow:
 
     # ---------------------------------------------------------------- the queue
 
-    def _due_s(self, request: RequestView) -> float:
+    @property
+    def n_may_wait(self) -> int:
+        """How many more it would let wait."""
+        return 0 if self.draining else max(self._max_waiting - self.waiting, 0)
+
+    def due_s(self, request: RequestView) -> float:
         """When the first token must come, on the gateway's clock."""
         output_tokens = self._lengths.expected(request)
         token_s = STRETCHED * self._decode_step_s(self.running + 1)
@@ -425,7 +430,7 @@ class Shadow:
         """Requests, and their tokens, that will be computed before this one if it came now."""
         if not self._urgent_first or not self._pending:
             return self.waiting, self._backlog_tokens
-        mine_s, now = self._due_s(request), self._now
+        mine_s, now = self.due_s(request), self._now
         n_ahead = ahead = 0
         for tokens, due_s, _ in self._pending.values():
             if now <= due_s <= mine_s:
@@ -449,7 +454,7 @@ class Shadow:
         if not self._urgent_first:
             return self.waiting
         now, rate_per_s = self._present.now, self._prefill_rate_per_s()
-        mine_s = self._due_s(request)
+        mine_s = self.due_s(request)
         in_time = now + hold_s + request.prompt_tokens / rate_per_s <= mine_s
         if not in_time or mine_s == float("inf"):
             return self.waiting

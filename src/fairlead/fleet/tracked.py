@@ -40,6 +40,7 @@ class Tracked:
         "choices",
         "deaths",
         "dispatched_s",
+        "due_s",
         "first_token_s",
         "instance",
         "issued",
@@ -81,6 +82,8 @@ class Tracked:
         self.said = ""
         """What the engine said that refused it last, or failed at it."""
         self.queued_s = now
+        self.due_s = float("inf")
+        """When its first token must come, as far as that says whose turn it is."""
         self.line: tuple[Any, ...] | None = None
         """Where it stands in the fleet's queue, and after whom."""
         self.rank = 0

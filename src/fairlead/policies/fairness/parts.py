@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from fairlead.model import InstanceView, RequestId, RequestView
 
 Lane = tuple[Any, ...]
-"""Requests of one lane wait in order of arrival."""
+"""Requests of one lane wait in one order: whose first token is due sooner goes first where the
+fleet keeps them, then who came first."""
 
 
 class FairnessPolicy(Protocol):
@@ -39,7 +40,8 @@ class FairnessPolicy(Protocol):
         ...
 
     def wait_s(self, request: RequestView, now: float) -> float:
-        """How long it would wait in the fleet's queue if it came now and had to."""
+        """How long it would wait if it came now, for all that its lane has queued to go before
+        it."""
         ...
 
     def crowder(self, request: RequestView) -> Lane | None:
