@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairlead.fleet.lengths import OutputLengths
-from fairlead.fleet.paces import Added
+from fairlead.fleet.paces import LASTING, Added
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import Objective
 from tests.strategies import request
@@ -81,6 +81,15 @@ def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
     assert added(0.1, 100, slower_s=PACE_S).breaks_own(PACE_S) == pytest.approx(0.5)
     assert added(0.1, 100, slower_s=2 * PACE_S).breaks_own(PACE_S) == 1.0
     assert added(0.1, 100, slower_s=2 * PACE_S).breaks_own(None) == 0.0
+
+
+def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> None:
+    grows = added(0.1, 100, token_s=0.6 * PACE_S, slower_s=0.8 * PACE_S)
+    assert grows.breaks_by_and_by(20, PACE_S) == pytest.approx(20 * LASTING * 0.2)
+    assert grows.breaks_by_and_by(20, None) == 0.0
+    # Far from the pace nobody is hurt, and beyond it nobody is left.
+    assert added(0.1, token_s=0.1 * PACE_S, slower_s=0.4 * PACE_S).breaks_by_and_by(9, PACE_S) == 0
+    assert added(0.1, token_s=1.6 * PACE_S, slower_s=2 * PACE_S).breaks_by_and_by(9, PACE_S) == 0
 
 
 def test_one_that_makes_tokens_too_slow_for_all_breaks_all() -> None:

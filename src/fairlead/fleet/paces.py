@@ -21,6 +21,9 @@ LEAST_SPARE_S = 1e-3
 """Where tokens take as long as was promised, nothing is ever caught up: not divided by nothing."""
 UNSURE = 0.5
 """At which rate prompts will come is known to about this fraction of the time a token may take."""
+LASTING = 0.1
+"""Of those who decode, the part whose pace hangs on how fast prompts come from now on: most are far
+ahead of theirs, or nearly through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,15 @@ class Added:
 
     def breaks_own(self, pace_s: float | None) -> float:
         """The chance that the pace promised to its own answer is broken."""
-        return 0.0 if pace_s is None else self._share_broken(0, pace_s, self.slower_s, 0.0)
+        return 0.0 if pace_s is None else _chance_slow(self.slower_s, pace_s)
+
+    def breaks_by_and_by(self, n_decoding: int, pace_s: float | None) -> float:
+        """Expected among those that decode, who bear this prompt and would not bear one more of its
+        kind each time."""
+        if pace_s is None:
+            return 0.0
+        more = _chance_slow(self.slower_s, pace_s) - _chance_slow(self.token_s, pace_s)
+        return LASTING * n_decoding * more
 
     def breaks_of_waiting(self, newest_first: Iterable[tuple[Tracked, float]]) -> float:
         """Expected among those that decode when it comes and have not begun now, each with the
@@ -75,10 +86,13 @@ class Added:
         return max(with_it - without, 0.0)
 
     def _share_broken(self, produced: int, pace_s: float, token_s: float, behind_s: float) -> float:
-        slow = (token_s / pace_s - 1 + UNSURE) / (2 * UNSURE)
-        if slow >= 1:
-            return 1.0
-        if behind_s <= 0:
-            return max(slow, 0.0)
+        slow = _chance_slow(token_s, pace_s)
+        if slow >= 1 or behind_s <= 0:
+            return slow
         caught_up = behind_s / max(pace_s - token_s, LEAST_SPARE_S)
         return max(slow, self.lengths.share_ending(produced, caught_up))
+
+
+def _chance_slow(token_s: float, pace_s: float) -> float:
+    """That tokens will take longer than the pace allows, if they are expected to take `token_s`."""
+    return min(max((token_s / pace_s - 1 + UNSURE) / (2 * UNSURE), 0.0), 1.0)
