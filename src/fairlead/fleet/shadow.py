@@ -202,7 +202,8 @@ class Shadow:
         return asked.ttft_s
 
     def _ask(self, request: RequestView) -> _Asked:
-        self._advance()
+        if self._now < self._present.now:
+            self._advance()
         asked = self._asked
         if asked is None or asked.id != request.id:
             uncached = request.prompt_tokens - self.cached_tokens(request)
@@ -275,9 +276,11 @@ class Shadow:
         return self._decode_step_s(self.running + self.waiting + n_more)
 
     def predicted_e2e_s(self, request: RequestView) -> float:
-        output_tokens = self._lengths.expected(request)
         ttft_s = self.predicted_ttft_s(request)
-        return ttft_s + max(output_tokens - 1.0, 0.0) * self._predict_tpot_s(output_tokens)
+        output_tokens = self._lengths.expected(request)
+        if output_tokens <= 1.0:
+            return ttft_s
+        return ttft_s + (output_tokens - 1.0) * self._predict_tpot_s(output_tokens)
 
     # ---------------------------------------------------------------- what changes it
 

@@ -92,7 +92,7 @@ class PrefixLoad:
         if not candidates:
             return []
         late_s = self._late_s(request, now)
-        offers = sorted(self._offer(request, view, late_s) for view in candidates)
+        offers = sorted([self._offer(request, view, late_s) for view in candidates])
         best = self._cheapest(request, offers)
         return [best.view, *(offer.view for offer in offers if offer is not best)]
 
@@ -116,7 +116,7 @@ class PrefixLoad:
 
     def _with_promises(self, request: RequestView, offer: _Offer) -> _Offer:
         broken_s = self._params.promise_s * offer.view.broken_paces(request)
-        return _offer(offer.late, offer.cost_s + broken_s, offer.view)
+        return _offer(offer.late, offer.cost_s + broken_s, offer.view) if broken_s else offer
 
     def _late_s(self, request: RequestView, now: float) -> float:
         """A predicted first token after this, from now, does not keep the promise."""
