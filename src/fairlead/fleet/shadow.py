@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from fairlead.fleet.asked import Asked
 from fairlead.fleet.flow import PromptFlow
 from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
@@ -42,21 +43,6 @@ class Present:
 
     def __init__(self, now: float = float("-inf")) -> None:
         self.now = now
-
-
-class _Asked:
-    """What was found out for one request, which admission, routing and the dispatch itself ask
-    about within one decision."""
-
-    __slots__ = ("id", "own_s", "ttft_s", "uncached")
-
-    def __init__(self, id: RequestId, uncached: int, own_s: float) -> None:
-        self.id = id
-        self.uncached = uncached
-        """Tokens of its prompt that are to be computed."""
-        self.own_s = own_s
-        """How long that takes, beside those who decode."""
-        self.ttft_s: float | None = None
 
 
 class Shadow:
@@ -163,7 +149,7 @@ class Shadow:
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
         """Hand-offs from here that are under way."""
-        self._asked: _Asked | None = None
+        self._asked: Asked | None = None
         """Of the last request that was asked about, until anything changes."""
         self.prefixes = HeldPrefixes(PrefixIndex() if index is None else index, spec.n_blocks)
 
@@ -201,17 +187,17 @@ class Shadow:
             asked.ttft_s = self._predict_ttft_s(request, asked)
         return asked.ttft_s
 
-    def _ask(self, request: RequestView) -> _Asked:
+    def _ask(self, request: RequestView) -> Asked:
         if self._now < self._present.now:
             self._advance()
         asked = self._asked
         if asked is None or asked.id != request.id:
             uncached = request.prompt_tokens - self.cached_tokens(request)
             own_s = self._own_s(uncached, request.prompt_tokens)
-            asked = self._asked = _Asked(request.id, uncached, own_s)
+            asked = self._asked = Asked(request.id, uncached, own_s)
         return asked
 
-    def _predict_ttft_s(self, request: RequestView, asked: _Asked) -> float:
+    def _predict_ttft_s(self, request: RequestView, asked: Asked) -> float:
         n_ahead, ahead = self._ahead(request)
         ahead_s = ahead / self._prefill_rate_per_s() if ahead else 0.0
         memory_s = self._wait_for_memory_s(ahead + asked.uncached, n_ahead + 1)
