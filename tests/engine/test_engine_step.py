@@ -6,7 +6,6 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +100,7 @@ def test_bfloat16_is_close_to_float32(start: Callable[..., Any]) -> None:
     exact, rounded = start("qwen3"), start("qwen3", dtype="bfloat16")
     assert rounded.engine.dtype == "bfloat16"
     assert rounded.engine.kv_token_bytes == exact.engine.kv_token_bytes // 2
-    told = replace(GREEDY, logprobs=0)
+    told = structs.replace(GREEDY, logprobs=0)
     for driver in (exact, rounded):
         sequence = driver.add("a", range(2, 60), told)
         driver.step({sequence: 40})

@@ -30,8 +30,9 @@ class OutputLengths:
 
     def expected(self, request: RequestView) -> float:
         """Output tokens to expect of a request: its client's own guess where there is one."""
-        guess = request.expected_output_tokens
-        return min(self.mean if guess is None else guess, request.max_tokens)
+        guess, most = request.expected_output_tokens, request.max_tokens
+        tokens = self.mean if guess is None else guess
+        return tokens if tokens < most else most
 
     def share_ending(self, produced: int, tokens: float) -> float:
         """Of the answers longer than `produced`, the share that end before `tokens` more; 0 where

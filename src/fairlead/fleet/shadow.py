@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from fairlead.fleet.asked import Asked
 from fairlead.fleet.flow import PromptFlow
 from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.lengths import OutputLengths
@@ -49,7 +50,7 @@ class Shadow:
 
     # A decision may look at a thousand of them: more than thirty attributes in a dict are slow.
     __slots__ = (
-        "_answer",
+        "_asked",
         "_backlog_tokens",
         "_block_tokens",
         "_coming",
@@ -148,8 +149,8 @@ class Shadow:
         """Requests that are handed off to here, with their contexts."""
         self.n_leaving = 0
         """Hand-offs from here that are under way."""
-        self._answer: tuple[RequestId, float] | None = None
-        """The last predicted first token, until anything changes."""
+        self._asked: Asked | None = None
+        """Of the last request that was asked about, until anything changes."""
         self.prefixes = HeldPrefixes(PrefixIndex() if index is None else index, spec.n_blocks)
 
     # ---------------------------------------------------------------- the view
@@ -181,30 +182,37 @@ class Shadow:
         return found if found <= most else max(most, 0)
 
     def predicted_ttft_s(self, request: RequestView) -> float:
-        self._advance()
-        # Admission and routing ask the same question within one decision.
-        answer = self._answer
-        if answer is None or answer[0] != request.id:
-            answer = self._answer = (request.id, self._predict_ttft_s(request))
-        return answer[1]
+        asked = self._ask(request)
+        if asked.ttft_s is None:
+            asked.ttft_s = self._predict_ttft_s(request, asked)
+        return asked.ttft_s
 
-    def _predict_ttft_s(self, request: RequestView) -> float:
-        uncached = request.prompt_tokens - self.cached_tokens(request)
+    def _ask(self, request: RequestView) -> Asked:
+        if self._now < self._present.now:
+            self._advance()
+        asked = self._asked
+        if asked is None or asked.id != request.id:
+            uncached = request.prompt_tokens - self.cached_tokens(request)
+            own_s = self._own_s(uncached, request.prompt_tokens)
+            asked = self._asked = Asked(request.id, uncached, own_s)
+        return asked
+
+    def _predict_ttft_s(self, request: RequestView, asked: Asked) -> float:
         n_ahead, ahead = self._ahead(request)
-        steps_s = self._prefill_s(ahead + uncached, uncached, request.prompt_tokens)
-        memory_s = self._wait_for_memory_s(ahead + uncached, n_ahead + 1)
-        return max(steps_s, memory_s, self._turns_s(request, n_ahead))
+        ahead_s = ahead / self._prefill_rate_per_s() if ahead else 0.0
+        memory_s = self._wait_for_memory_s(ahead + asked.uncached, n_ahead + 1)
+        return max(ahead_s + asked.own_s, memory_s, self._turns_s(request, n_ahead))
 
     def added_s(self, request: RequestView) -> float:
-        self._advance()
-        n = request.prompt_tokens - self.cached_tokens(request)
-        steps = -(-n // CHUNK_TOKENS)
-        alone_s = self._prefill_s(n, n, request.prompt_tokens)
-        return max(alone_s - steps * self._decode_step_s(self.running), 0.0)
+        asked = self._ask(request)
+        steps = -(-asked.uncached // CHUNK_TOKENS)
+        return max(asked.own_s - steps * self._decode_step_s(self.running), 0.0)
 
     def broken_paces(self, request: RequestView) -> float:
+        if not (self._pending or self._decoding):
+            return 0.0
         pause_s = self.added_s(request)
-        if pause_s <= 0 or not (self._pending or self._decoding):
+        if pause_s <= 0:
             return 0.0
         added = Added(
             pause_s,
@@ -248,6 +256,8 @@ class Shadow:
 
     def _predict_tpot_s(self, output_tokens: float) -> float:
         step_s = self._decode_step_s(self.running + self.waiting + 1)
+        if not self._backlog_tokens:
+            return step_s
         # Whatever prefill is queued is interleaved with its decoding.
         queued_s = self._backlog_tokens / self._prefill_rate_per_s()
         return step_s + queued_s / max(output_tokens, 1.0)
@@ -258,9 +268,11 @@ class Shadow:
         return self._decode_step_s(self.running + self.waiting + n_more)
 
     def predicted_e2e_s(self, request: RequestView) -> float:
-        output_tokens = self._lengths.expected(request)
         ttft_s = self.predicted_ttft_s(request)
-        return ttft_s + max(output_tokens - 1.0, 0.0) * self._predict_tpot_s(output_tokens)
+        output_tokens = self._lengths.expected(request)
+        if output_tokens <= 1.0:
+            return ttft_s
+        return ttft_s + (output_tokens - 1.0) * self._predict_tpot_s(output_tokens)
 
     # ---------------------------------------------------------------- what changes it
 
@@ -270,7 +282,7 @@ class Shadow:
         if elapsed_s <= 0:
             return
         self._now = self._present.now
-        self._answer = None
+        self._asked = None
         if self._backlog_tokens > 0:
             left = self._backlog_tokens - elapsed_s * self._prefill_rate_per_s()
             # While something is pending, something is left to do for it.
@@ -292,8 +304,7 @@ class Shadow:
 
     def promise(self, request: RequestView, attempt: int, produced: int) -> None:
         """A request was sent here."""
-        self._advance()
-        tokens = request.prompt_tokens + produced - self.cached_tokens(request)
+        tokens = self._ask(request).uncached + produced
         # One that is mid-stream goes before all that have not begun.
         due_s = self._now if produced else self.due_s(request)
         self._flow.add(self._now, self.added_s(request))
@@ -397,7 +408,7 @@ class Shadow:
         inside = self.running + self.waiting
         queue_or_seat = self.waiting < self._max_waiting or inside < self._max_sequences
         self.has_room = queue_or_seat and not self.draining
-        self._answer = None
+        self._asked = None
         self._rate_per_s = None
 
     def correct(self, report: Report, inside: Mapping[RequestId, int]) -> None:
@@ -414,7 +425,7 @@ class Shadow:
             unseen_kv = sum(n for id, n in self._coming.items() if id not in inside)
             self._free_tokens -= unseen_kv
         self._context = float(report.context_tokens) if self._decoding else 0.0
-        self._answer = self._rate_per_s = None
+        self._asked = self._rate_per_s = None
         self.prefixes.hear(report)
         self._now = self._present.now
 
@@ -490,14 +501,13 @@ class Shadow:
     def _prefill_step_s(self, tokens: int, start: int) -> float:
         return self._prices.prefill_s(self.running, int(self._context), tokens, start)
 
-    def _prefill_s(self, work: float, own: int, end: int) -> float:
-        """Time to work off `work` tokens, the last `own` of which reach context `end`."""
-        ahead_s = (work - own) / self._prefill_rate_per_s()
+    def _own_s(self, own: int, end: int) -> float:
+        """Time to compute the last `own` tokens of a prompt that ends at `end`."""
         if own <= CHUNK_TOKENS:
-            return ahead_s + self._prefill_step_s(own, end - own)
+            return self._prefill_step_s(own, end - own)
         # Several chunks: price the middle one, their cost grows linearly with their start.
         middle = end - own // 2 - CHUNK_TOKENS // 2
-        return ahead_s + own / CHUNK_TOKENS * self._prefill_step_s(CHUNK_TOKENS, middle)
+        return own / CHUNK_TOKENS * self._prefill_step_s(CHUNK_TOKENS, middle)
 
     def _wait_for_memory_s(self, needed: float, seats: int) -> float:
         """Time until those who run have made room for `needed` tokens in so many `seats`."""

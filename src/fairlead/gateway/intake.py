@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -223,8 +222,8 @@ class Intake:
         caller.check_logprobs(logprobs, "logprobs")
         objective = self._objective(body.service_tier, hints, caller)
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
-        like = _sampling(body, model, logprobs, offer)
-        samplings = [replace(like, seed=derived_seed(seed, k)) for k in range(n)]
+        first = _sampling(body, model, logprobs, offer, seed)
+        samplings = [first, *[_alike(first, derived_seed(seed, k)) for k in range(1, n)]]
         format = None if offer is None else format_for(model)
         self._n_calls += 1
         alone = n * len(made) == 1
@@ -302,6 +301,10 @@ class Intake:
         )
 
 
+def _alike(sampling: Sampling, seed: int) -> Sampling:
+    return msgspec.structs.replace(sampling, seed=seed)
+
+
 def derived_seed(seed: int, choice: int) -> int:
     """Choice 0 has the seed itself, so that `n` choices begin with what one would have been."""
     if choice == 0:
@@ -338,9 +341,8 @@ def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int, caller: Call
 
 
 def _sampling(
-    body: Body, model: ServedModel, logprobs: int | None, offer: Offer | None
+    body: Body, model: ServedModel, logprobs: int | None, offer: Offer | None, seed: int
 ) -> Sampling:
-    """Without its seed."""
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if any(not text for text in stop):
         raise RequestError("a stop string must not be empty; leave it out", param="stop")
@@ -362,6 +364,7 @@ def _sampling(
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
         repetition_penalty=_or(body.repetition_penalty, 1.0),
+        seed=seed,
         stop=(*stop, *stop_marks(model, offer)),
         stop_token_ids=stop_ids,
         logprobs=logprobs,

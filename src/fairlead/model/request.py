@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from msgspec import Struct
@@ -12,8 +11,7 @@ from fairlead.model.ids import BlockHash, ProgramId, RequestId, TenantId
 from fairlead.model.objective import BATCH, Objective
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True, gc=False, omit_defaults=True):
     """How the next token is drawn. Names and meanings are those of the OpenAI API and vLLM."""
 
     temperature: float = 1.0
@@ -49,7 +47,7 @@ class Sampling:
 GREEDY = Sampling(temperature=0.0)
 
 
-class Request(Struct, frozen=True, gc=False):
+class Request(Struct, frozen=True, gc=False, omit_defaults=True):
     """One continuation that a client asked for. An HTTP call with `n` choices is `n` requests
     that share their prompt blocks."""
 

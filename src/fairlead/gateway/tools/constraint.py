@@ -61,12 +61,15 @@ class Constraint:
     grammar: str = ""
 
 
+_ANY_TEXT = Constraint()
+
+
 def constraint(body: Body, model: ServedModel, offer: Offer | None) -> Constraint:
     """What the answer is held to. Raises `RequestError` where nobody can do that."""
     schema = output_schema(body.response_format)
     required = offer is not None and offer.choice is Choice.REQUIRED
     if not schema and not required:
-        return Constraint()
+        return _ANY_TEXT
     wanted = "tool_choice" if required else "response_format"
     _check_enforceable(body, model, wanted)
     if offer is None:

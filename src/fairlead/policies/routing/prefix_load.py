@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from math import log
 from random import Random
+from typing import NamedTuple
 
-from fairlead.model import InstanceView, RequestView
+from fairlead.model import InstanceId, InstanceView, RequestView
 from fairlead.policies.registry import routing
 
 ALIKE = 1.05
 """Times whose ratio is below this are taken as equal."""
+_LOG_ALIKE = log(ALIKE)
 LEAST_S = 0.001
 UNBEGUN = 4.0
 """How much a token counts that delays somebody who has not begun, beside one of its own: a pace
@@ -59,24 +61,22 @@ class Params:
             raise ValueError(f"weighed must be at least 2, got {self.weighed}")
 
 
-class _Offer:
+class _Offer(NamedTuple):
     """What one instance would take; the better one is the lesser."""
 
-    __slots__ = ("_key", "cost_s", "late", "view")
+    late: bool
+    about: int
+    """Equal for times that predictions cannot tell apart: two instances of one kind never take
+    exactly as long, and not all should go to the one that was a little faster of late."""
+    n_requests: int
+    id: InstanceId
+    cost_s: float
+    view: InstanceView
 
-    def __init__(self, late: bool, cost_s: float, view: InstanceView) -> None:
-        self.late = late
-        self.cost_s = cost_s
-        self.view = view
-        self._key = (late, self._about(), view.running + view.waiting, view.id)
 
-    def _about(self) -> int:
-        """Equal for times that predictions cannot tell apart: two instances of one kind never take
-        exactly as long, and not all should go to the one that was a little faster of late."""
-        return int(log(self.cost_s + LEAST_S) / log(ALIKE))
-
-    def __lt__(self, other: _Offer) -> bool:
-        return self._key < other._key
+def _offer(late: bool, cost_s: float, view: InstanceView) -> _Offer:
+    about = int(log(cost_s + LEAST_S) / _LOG_ALIKE)
+    return _Offer(late, about, view.running + view.waiting, view.id, cost_s, view)
 
 
 @routing("prefix-load", Params)
@@ -92,7 +92,7 @@ class PrefixLoad:
         if not candidates:
             return []
         late_s = self._late_s(request, now)
-        offers = sorted(self._offer(request, view, late_s) for view in candidates)
+        offers = sorted([self._offer(request, view, late_s) for view in candidates])
         best = self._cheapest(request, offers)
         return [best.view, *(offer.view for offer in offers if offer is not best)]
 
@@ -109,13 +109,14 @@ class PrefixLoad:
         return best
 
     def _offer(self, request: RequestView, view: InstanceView, late_s: float) -> _Offer:
-        others_s = self._params.others * view.running * view.added_s(request)
-        late = view.predicted_ttft_s(request) > late_s
-        return _Offer(late, view.predicted_e2e_s(request) + others_s, view)
+        cost_s = view.predicted_e2e_s(request)
+        if view.running:
+            cost_s += self._params.others * view.running * view.added_s(request)
+        return _offer(view.predicted_ttft_s(request) > late_s, cost_s, view)
 
     def _with_promises(self, request: RequestView, offer: _Offer) -> _Offer:
         broken_s = self._params.promise_s * offer.view.broken_paces(request)
-        return _Offer(offer.late, offer.cost_s + broken_s, offer.view)
+        return _offer(offer.late, offer.cost_s + broken_s, offer.view) if broken_s else offer
 
     def _late_s(self, request: RequestView, now: float) -> float:
         """A predicted first token after this, from now, does not keep the promise."""
