@@ -185,6 +185,8 @@ class Life:
         """Why this server cannot do what is asked for; empty where it can, as far as we know."""
         if request.embeds:
             return ""  # Whether it has the address shows when it is asked.
+        if self._dialect.embeds_only:
+            return "it serves embeddings only; ask at /v1/embeddings"
         if self._dialect.prompts is Prompts.CHAT:
             # What its answer is held to, a chat says in its own words.
             return "" if request.chat else "it takes chats only; ask at /v1/chat/completions"
