@@ -376,7 +376,7 @@ async def test_a_demanded_call_is_refused_by_servers_that_take_no_chats(house):
     stream = Stream(house, "/v1/chat/completions", **body)
     await stream.over
     assert stream.status == 400
-    assert "neither response_format nor a tool_choice" in stream.error["message"]
+    assert "neither response_format, nor a tool_choice" in stream.error["message"]
 
 
 async def test_in_a_mixed_fleet_a_demanded_call_finds_the_server_that_takes_chats(house):

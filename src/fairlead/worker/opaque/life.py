@@ -239,7 +239,10 @@ class Life:
         return True
 
 
-_NOT_PASSED_ON = "neither response_format nor a tool_choice that demands a call is passed on to it"
+_NOT_PASSED_ON = (
+    "neither response_format, nor a tool_choice that demands a call, nor strict tools are passed on"
+    " to it"
+)
 _WORDS = {
     RefuseWhy.CANNOT_GO_ON: "it takes whole chats only, and this answer has begun elsewhere",
 }
