@@ -31,7 +31,8 @@ and in front of a vLLM that runs already:
   FAIRLEAD_TOKEN=... fairlead worker --join 127.0.0.1:8001 --model ./my-model \\
       --engine openai --url http://127.0.0.1:9000 --served-as my-model
 
-The first Ctrl-C (or SIGTERM) finishes what is inside and leaves; a second one leaves at once.
+The first Ctrl-C (or SIGTERM) has the gateway hand off what is inside, finishes the rest and leaves;
+a second one leaves at once.
 Exit status: 0 drained, 1 stopped or sent away by the gateway, 2 could not run.
 
 Several embedded workers on one machine each need their share of the cores (--threads); OpenMP's

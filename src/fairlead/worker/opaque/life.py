@@ -111,6 +111,7 @@ class Life:
     def drain(self) -> None:
         """From now on nothing new is taken; `run` returns when what is inside has ended."""
         self._draining = True
+        self._reports.soon()
         self._see_whether_over()
 
     def _see_whether_over(self) -> None:
@@ -235,7 +236,8 @@ class Life:
         self._asking.flush()
         report = self._load.report(self._asking.answers, now, whole_cache)
         as_of_s = self._clock.gateways(now)
-        self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
+        report = msgspec.structs.replace(report, as_of_s=as_of_s)
+        self._link.send(Heartbeat(report, leaving=self._draining))
         return True
 
 
