@@ -66,6 +66,9 @@ class ByteTokenizer:
     takes_tools = False
     call_format = None
 
+    def has_token(self, text: str) -> bool:
+        return False
+
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 

@@ -1,8 +1,9 @@
 """Makes a tiny model in Hugging Face format on the spot, for tests with real engines.
 
 A Llama of 0.85 million random weights, and a byte-level BPE tokenizer trained on this repository's
-own documentation, with a chat template and one special token per turn. It says nothing sensible; it
-loads in a second, in the embedded engine as in vLLM, and its greedy answers are the same in both.
+own documentation, with a chat template that takes tools, and one special token per turn. It says
+nothing sensible; it loads in a second, in the embedded engine as in vLLM, and its greedy answers
+are the same in both.
 
     python scripts/make_tiny_model.py /tmp/tiny
 """
@@ -20,10 +21,19 @@ MAX_CONTEXT = 2048
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS, TURN, END = range(3)
 CHAT_TEMPLATE = """\
-{% for message in messages %}<|im_start|>{{ message['role'] }}
-{{ message['content'] }}<|im_end|>
+{% if tools %}<|im_start|>system
+<tools>{% for tool in tools %}
+
+{{ tool | tojson }}{% endfor %}
+
+</tools><|im_end|>
+{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+"""With calls of tools in the way of Hermes and Qwen."""
 
 
 def make_tiny_model(folder: Path, seed: int = 0) -> Path:

@@ -131,9 +131,10 @@ def test_the_fleet_file_and_the_workers_belong_together(documents: Documents) ->
         deployment = by_name[pool.deployment]
         args = arguments(deployment)
         wanted = worker_setting(config, pool.name, 0, "h:1", 0)
-        assert (args.pool, args.model, args.engine) == (pool.name, pool.model, pool.engine)
-        assert (args.batching, args.max_context) == (wanted.batching, wanted.max_context)
-        assert args.block_tokens == pool.block_tokens
+        mine = worker._settings(args)
+        assert (mine.pool, mine.model, mine.engine) == (pool.name, pool.model, pool.engine)
+        assert (mine.batching, mine.max_context) == (wanted.batching, wanted.max_context)
+        assert mine.block_tokens == pool.block_tokens
         assert str(args.token_file) == settings.token_file
         assert args.name == "$(POD_NAME)", "the gateway marks pods by their workers' names"
         service, port = args.join.split(":")

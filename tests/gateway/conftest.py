@@ -38,6 +38,9 @@ class ByteTokenizer:
     takes_tools = True
     call_format: CallFormat | None = CallFormat.HERMES
 
+    def has_token(self, text: str) -> bool:
+        return False
+
     def encode(self, text: str) -> Sequence[int]:
         return list(text.encode())
 
@@ -65,7 +68,11 @@ MODEL = ServedModel(
 
 
 def new_gateway(
-    fleet: Any = None, door: Any = None, batches: Any = None, **settings: Any
+    fleet: Any = None,
+    door: Any = None,
+    batches: Any = None,
+    model: ServedModel = MODEL,
+    **settings: Any,
 ) -> Gateway:
     config = GatewayConfig(**{"token": TOKEN, "listen": "127.0.0.1:0"} | settings)
     if fleet is None:
@@ -75,7 +82,7 @@ def new_gateway(
             Limits(max_queued=4),
             models=[SPEC.model],
         )
-    models = {MODEL.name: MODEL}
+    models = {model.name: model}
     return Gateway(config, fleet, models, OBJECTIVES, "interactive", door=door, batches=batches)
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from benchmarks.fake_worker import SPEC, FakeWorker
 
+from fairlead.model import Leaving
 from fairlead.worker import wire
 from tests.gateway.conftest import new_gateway
 
@@ -29,6 +30,23 @@ async def test_a_worker_whose_cache_events_were_lost_is_asked_for_its_whole_cach
     worker = await FakeWorker(heartbeats=False).join(gateway.workers_address)
     worker.send(wire.Heartbeat(msgspec.structs.replace(worker.report(), cache_events=3)))
     await worker.until(lambda: any(isinstance(m, wire.Ping) and m.whole_cache for m in worker.said))
+
+
+async def test_a_worker_that_says_it_leaves_is_emptied_and_told_of_once(gateway, http):
+    events = []
+    gateway.driver.observers.append(lambda event, actions, now: events.append(event))
+    first = await FakeWorker(heartbeats=False).join(gateway.workers_address)
+    call = asyncio.create_task(
+        http.post("/v1/completions", json={"model": SPEC.model, "prompt": "hi", "max_tokens": 2})
+    )
+    await first.until(lambda: first.submits)
+    other = await FakeWorker(pace_s=0).join(gateway.workers_address)
+    for _ in range(2):
+        first.send(wire.Heartbeat(first.report(), leaving=True))
+    await first.until(lambda: first.aborted)
+    assert (await call).status_code == 200
+    assert len(other.submits) == 1
+    assert [event.instance for event in events if isinstance(event, Leaving)] == ["fake"]
 
 
 async def test_two_of_one_name_get_two_names(gateway):

@@ -376,7 +376,7 @@ async def test_a_demanded_call_is_refused_by_servers_that_take_no_chats(house):
     stream = Stream(house, "/v1/chat/completions", **body)
     await stream.over
     assert stream.status == 400
-    assert "neither response_format nor a tool_choice" in stream.error["message"]
+    assert "neither response_format, nor a tool_choice" in stream.error["message"]
 
 
 async def test_in_a_mixed_fleet_a_demanded_call_finds_the_server_that_takes_chats(house):
@@ -433,3 +433,57 @@ async def test_a_server_that_dies_costs_no_vector(house):
     answers = await asyncio.gather(*[embed(house) for _ in range(4)])
     assert [answer.status_code for answer in answers] == [200] * 4
     assert len(good.embedded) == 4
+
+
+EMBEDS_ONLY: dict[str, Any] = {"has_completions": False, "has_chats": False}
+
+
+async def test_a_server_of_embeddings_alone_serves_them_and_refuses_the_rest_in_words(house):
+    server = await house.add(FakeServer(**EMBEDS_ONLY))
+    n = len(PROMPT)
+    assert (await embed(house)).json()["data"][0]["embedding"] == [n, 2 * n]
+    for path, body in (
+        ("/v1/completions", {"prompt": PROMPT}),
+        ("/v1/chat/completions", {"messages": HELLO}),
+    ):
+        stream = Stream(house, path, **body)
+        await stream.over
+        assert stream.status == 400
+        assert stream.error is not None
+        assert "it serves embeddings only; ask at /v1/embeddings" in stream.error["message"]
+    await asyncio.sleep(0.5)  # Some looks at its health, which want no token of it.
+    assert len(house.gateway.hub.workers) == 1
+    assert not server.bodies
+    assert (await embed(house)).status_code == 200
+
+
+async def test_beside_one_of_embeddings_alone_chats_find_who_answers_them(house):
+    await house.add(FakeServer(**EMBEDS_ONLY))
+    await house.add(FakeServer(embeds=None))
+    for _ in range(3):
+        stream = Stream(house)
+        await stream.over
+        assert stream.text == continuation(list(PROMPT.encode()), 60)
+        assert (await embed(house)).status_code == 200
+
+
+async def test_a_server_of_embeddings_alone_is_missed_and_taken_back(house):
+    server = await house.add(FakeServer(**EMBEDS_ONLY))
+    other = await house.add(FakeServer(**EMBEDS_ONLY))
+    await house.kill(server)
+    answers = await asyncio.gather(*[embed(house) for _ in range(4)])
+    assert [answer.status_code for answer in answers] == [200] * 4
+    await house.until(lambda: len(house.gateway.hub.workers) == 1)
+    await house.revive(server, int(server.url.rpartition(":")[2]))
+    await house.until(lambda: len(house.gateway.hub.workers) == 2)
+    await house.kill(other)
+    assert (await embed(house)).status_code == 200
+
+
+async def test_one_whose_model_is_gone_is_no_instance_any_more(house):
+    server = await house.add(FakeServer(**EMBEDS_ONLY))
+    await house.add(FakeServer())
+    server.embeds = None
+    answers = await asyncio.gather(*[embed(house) for _ in range(4)])
+    assert [answer.status_code for answer in answers] == [200] * 4
+    await house.until(lambda: len(house.gateway.hub.workers) == 1)

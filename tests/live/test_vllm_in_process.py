@@ -30,6 +30,7 @@ from tests.live.test_vllm_engines import (
     several_prompts,
     token_ids,
 )
+from tests.live.tool_questions import TOOL_QUESTIONS
 from tests.live.vllm_server import HOW, find_python
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
@@ -106,6 +107,7 @@ def test_the_same_client_suite_passes_whoever_answers(
         token_ids,
         a_seeded_answer_is_as_long_as_asked_for,
         an_answer_by_a_schema,
+        *TOOL_QUESTIONS,
         mistakes,
     ):
         question(client)

@@ -47,7 +47,8 @@ def _environment() -> dict[str, str]:
 class VllmServer:
     """One server as a process group of its own: its engine is a process beside it."""
 
-    def __init__(self, python: str, model: Path, log: Path) -> None:
+    def __init__(self, python: str, model: Path, log: Path, *more: str) -> None:
+        """`more` arguments of its own."""
         self.port, self.events, self.replay = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
@@ -57,6 +58,7 @@ class VllmServer:
             *("--dtype", "float32", "--enforce-eager", "--max-num-seqs", "32"),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--enable-prompt-tokens-details", "--kv-events-config", self._kv_events()),
+            *more,
         ]
         self.start()
 

@@ -246,6 +246,25 @@ async def test_drain_finishes_what_is_inside_and_refuses_the_rest() -> None:
             assert await asyncio.wait_for(task, 20) is None
 
 
+async def test_one_that_is_told_to_stop_tells_the_gateway_at_once() -> None:
+    executor = SteppedExecutor()
+    async with a_gateway() as gateway:
+        worker = a_worker(gateway.address, executor=executor)
+        async with running(worker) as task:
+            line = await gateway.line()
+            await line.welcome(heartbeat_s=3600.0)
+            line.say(Submit(a_request(max_tokens=2), 1, []))
+            await executor.begun.acquire()
+            worker.drain()
+            told = await line.hear(Heartbeat, lambda beat: beat.leaving)
+            assert told.report.running + told.report.waiting == 1
+            for _ in range(2):
+                executor.allowed.release()
+            await line.hear_end_of("r1")
+            assert (await line.hear(Goodbye)).why == "drained"
+            assert await asyncio.wait_for(task, 20) is None
+
+
 class LongWords(ByteWords):
     """Every token is 20 kB of log-probabilities."""
 

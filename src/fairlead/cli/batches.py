@@ -26,7 +26,7 @@ EXAMPLE = """\
 examples:
   fairlead batches submit lines.jsonl
   fairlead batches submit lines.jsonl --wait --out answers.jsonl
-  fairlead batches submit lines.jsonl --endpoint /v1/completions --window 7d
+  fairlead batches submit lines.jsonl --endpoint /v1/embeddings --window 7d
   fairlead batches list
   fairlead batches show batch_5a8df0b5e00f12a6828d84d0 --wait
   fairlead batches cancel batch_5a8df0b5e00f12a6828d84d0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 
+from fairlead.cli.pool_worker import worker_setting
 from fairlead.cli.serve_settings import ServeSettings
 from fairlead.cli.voice import Voice
 from fairlead.fleet.config import FleetConfig
-from fairlead.fleet.pool_config import PoolConfig
 from fairlead.fleet.table import read_table
 from fairlead.gateway.app import Gateway
 from fairlead.model import ConfigError, Unplaced
@@ -19,7 +18,6 @@ from fairlead.worker.local import LocalFleet
 from fairlead.worker.provisioner import Provisioner, Together
 from fairlead.worker.ray.launcher import RayLauncher
 from fairlead.worker.ray.settings import Needs, RaySettings, require_ray
-from fairlead.worker.settings import IN_PROCESS, WorkerSettings
 
 
 def read_ray(config: FleetConfig) -> RaySettings:
@@ -109,57 +107,3 @@ def _pods(config: FleetConfig, say: Voice, unplaced: Callable[[str, int], None])
     return Pods(
         ApiServer(settings), pools, tell=say.aloud, unplaced=unplaced, check_s=settings.check_s
     )
-
-
-def worker_setting(
-    config: FleetConfig, pool_name: str, i: int, join: str, seed: int
-) -> WorkerSettings:
-    """The pool's worker number `i`."""
-    pool = next(pool for pool in config.pools if pool.name == pool_name)
-    name = f"{pool.name}-{i}" if len(config.pools) > 1 else f"i{i}"
-    return WorkerSettings(
-        join=join,
-        model=pool.model,
-        engine=pool.engine,
-        hardware=pool.hardware,
-        name=name,
-        pool=pool.name,
-        role=pool.role,
-        batching=config.policy.batching,
-        batching_params=config.policy.params.get("batching", {}),
-        seed=seed + i,
-        threads=pool.threads or _share_of_cores(config, pool),
-        dtype=pool.dtype,
-        device=pool.device,
-        block_tokens=pool.block_tokens,
-        n_blocks=pool.n_blocks,
-        kv_bytes=None if pool.kv_gib is None else int(pool.kv_gib * 2**30),
-        max_sequences=pool.max_sequences,
-        max_waiting=pool.max_waiting,
-        max_context=pool.max_context,
-        speed=pool.speed,
-        effect=pool.effect,
-        effect_params=pool.effect_params,
-        step_log=pool.step_log and pool.step_log.replace("{name}", name),
-        engine_args=pool.engine_args,
-        url=pool.urls[i] if pool.urls else "",
-        api_key_file=pool.api_key_file,
-        served_as=pool.served_as,
-        tokenizer=pool.tokenizer,
-        prompts=pool.prompts,
-        kv_events=pool.kv_events[i] if pool.kv_events else None,
-        kv_replay=pool.kv_replay[i] if pool.kv_replay else None,
-        first_token_timeout_s=pool.first_token_timeout_s,
-        next_token_timeout_s=pool.next_token_timeout_s,
-    )
-
-
-def _share_of_cores(config: FleetConfig, pool: PoolConfig) -> int | None:
-    """CPU threads of an engine that computes: what it has of a Ray node, or its share of this
-    machine."""
-    if pool.engine not in IN_PROCESS:
-        return None
-    if pool.provisioner == "ray":
-        return max(int(pool.num_cpus), 1)
-    here = (p for p in config.pools if p.engine in IN_PROCESS and p.provisioner == "local")
-    return max((os.cpu_count() or 1) // max(sum(p.instances for p in here), 1), 1)

@@ -31,7 +31,11 @@ and in front of a vLLM that runs already:
   FAIRLEAD_TOKEN=... fairlead worker --join 127.0.0.1:8001 --model ./my-model \\
       --engine openai --url http://127.0.0.1:9000 --served-as my-model
 
-The first Ctrl-C (or SIGTERM) finishes what is inside and leaves; a second one leaves at once.
+or as the fleet file describes a pool; options that are given go before what it says:
+  fairlead worker --join gateway:8001 --fleet fleet.toml --pool chat --token-file token
+
+The first Ctrl-C (or SIGTERM) has the gateway hand off what is inside, finishes the rest and leaves;
+a second one leaves at once.
 Exit status: 0 drained, 1 stopped or sent away by the gateway, 2 could not run.
 
 Several embedded workers on one machine each need their share of the cores (--threads); OpenMP's
@@ -75,6 +79,7 @@ HELP = {
     "tls_peers_ca": "certificate authorities of other workers, for hand-offs; empty takes tls_ca's",
     "step_log": "a CSV file for the shape and the duration of every step, to fit a profile to",
 }
+PARAMS = ("batching_params", "effect_params", "engine_args")
 METAVARS = {
     "join": "HOST:PORT",
     "hardware": "PROFILE",
@@ -116,8 +121,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         shown = "" if required or field.default in (None, "") else f" (default {field.default})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            required=required,
-            default=None if required else field.default,
+            required=name == "join",
+            default=argparse.SUPPRESS,
             type=TYPES.get(name, str),
             choices=ENGINES if name == "engine" else None,
             metavar=METAVARS.get(name),
@@ -125,10 +130,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
     for name in ("batching", "effect"):
         parser.add_argument(
-            f"--{name}-params", default="{}", metavar="JSON", help=f"parameters of --{name}"
+            f"--{name}-params",
+            default=argparse.SUPPRESS,
+            metavar="JSON",
+            help=f"parameters of --{name}",
         )
     parser.add_argument(
-        "--engine-args", default="{}", metavar="JSON", help="more arguments of vLLM's own (vllm)"
+        "--engine-args",
+        default=argparse.SUPPRESS,
+        metavar="JSON",
+        help="more arguments of vLLM's own (vllm)",
+    )
+    parser.add_argument(
+        "--fleet",
+        type=Path,
+        metavar="FLEET.toml",
+        help="what the worker is, as this file says of its pool; --pool may be left out where the "
+        "file has one",
     )
     parser.add_argument(
         "--token-file",
@@ -182,13 +200,20 @@ async def _work(worker: Worker | OpaqueWorker) -> int:
 
 
 def _settings(args: argparse.Namespace) -> WorkerSettings:
-    values = {name: getattr(args, name) for name in HELP}
-    return WorkerSettings(
-        **values,
-        batching_params=_params("--batching-params", args.batching_params),
-        effect_params=_params("--effect-params", args.effect_params),
-        engine_args=_params("--engine-args", args.engine_args),
-    )
+    given = {name: getattr(args, name) for name in HELP if hasattr(args, name)}
+    for name in PARAMS:
+        if hasattr(args, name):
+            given[name] = _params(f"--{name.replace('_', '-')}", getattr(args, name))
+    if args.fleet is not None:
+        # Imported late: most workers are started without.
+        from fairlead.cli.fleet_file import read_fleet_file
+        from fairlead.cli.pool_worker import setting_by_hand
+
+        config, _ = read_fleet_file(args.fleet)
+        return setting_by_hand(config, given.get("pool"), given)
+    if "model" not in given:
+        raise ConfigError("name the worker's --model, or a --fleet file that does")
+    return WorkerSettings(**given)
 
 
 def _params(option: str, text: str) -> Mapping[str, Any]:

@@ -42,6 +42,7 @@ from fairlead.model import (
     InstanceId,
     InstanceUp,
     InstanceView,
+    Leaving,
     Outcome,
     Preempted,
     Refused,
@@ -123,6 +124,7 @@ class Fleet:
             Reported: self._reported,
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
+            Leaving: self._leaving,
             Draining: self._drain,
             Resized: self._resized,
             Unplaced: self._unplaced,
@@ -290,7 +292,7 @@ class Fleet:
         if event.why is RefuseWhy.FAILED:
             return self._failed(tracked, now)
         if event.why is RefuseWhy.DRAINING:
-            self._roster.by_id[event.instance].drain()
+            self._roster.by_id[event.instance].leave()
         elif event.why is not RefuseWhy.QUEUE_FULL:
             tracked.unfit[event.instance] = event.why
         actions = self._elsewhere(tracked, now)
@@ -389,6 +391,15 @@ class Fleet:
         # Where nobody is left who begins requests, those who else only take over do.
         return actions + self._placement.place_queued(now)
 
+    def _leaving(self, event: Leaving, now: float) -> list[Action]:
+        """What it holds goes elsewhere as far as there is room, now or later; what finds none ends
+        there, or goes on elsewhere when the instance is gone."""
+        shadow = self._roster.by_id.get(event.instance)
+        if shadow is None:
+            return []
+        shadow.leave()
+        return self._moves.empty(shadow, now) + self._placement.place_queued(now)
+
     # ---------------------------------------------------------------- time
 
     def _drain(self, event: Draining, now: float) -> list[Action]:
@@ -400,6 +411,8 @@ class Fleet:
         actions += self._roles.assign(now)
         actions += self._placement.place_queued(now)
         actions += self._moves.prefilled_before(now)
+        for shadow in [shadow for shadow in self._roster.by_id.values() if shadow.leaving]:
+            actions += self._moves.empty(shadow, now)
         for pool in self.pools.values():
             pool.ask(now)
             actions += self._rebalance(pool, now)

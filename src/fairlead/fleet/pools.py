@@ -111,7 +111,7 @@ class Pool:
         late_s = now - GIVE_UP_AFTER * max(self.start_up_s, START_UP_S)
         self._asked_s = [s for s in self._asked_s if s is None or s > late_s]
         missing = self.target - len(self.hosts) - self.n_starting
-        back = [shadow for shadow in self.retiring if not shadow.stopping]
+        back = [shadow for shadow in self.retiring if not (shadow.stopping or shadow.leaving)]
         for shadow in back[: max(missing, 0)]:
             shadow.retire(False)
             missing -= 1
@@ -119,7 +119,8 @@ class Pool:
             self._asked_s += [now] * missing
             return [Scale(self.name, len(self._up) + self.n_starting)]
         actions, missing = self._take_back(missing)
-        by_load = sorted(self.hosts, key=lambda s: (s.running + s.waiting, s.id))
+        # Who leaves anyhow goes first.
+        by_load = sorted(self.hosts, key=lambda s: (not s.leaving, s.running + s.waiting, s.id))
         for shadow in by_load[: max(-missing, 0)]:
             shadow.retire(True)
         return actions

@@ -56,7 +56,6 @@ class Shadow:
         "_coming",
         "_context",
         "_decoding",
-        "_draining",
         "_flow",
         "_free_tokens",
         "_lengths",
@@ -75,6 +74,7 @@ class Shadow:
         "attempts",
         "has_room",
         "id",
+        "leaving",
         "n_leaving",
         "pool",
         "prefixes",
@@ -121,7 +121,8 @@ class Shadow:
         self._lengths = lengths
         self._present = present
         self._now = present.now
-        self._draining = False
+        self.leaving = False
+        """It is about to end by itself."""
         self.retiring = False
         """The fleet empties it, for its pool has too many."""
         self.stopping = False
@@ -297,9 +298,9 @@ class Shadow:
         self.retiring = retiring
         self._count()
 
-    def drain(self) -> None:
+    def leave(self) -> None:
         """It said that it takes nothing new."""
-        self._draining = True
+        self.leaving = True
         self._count()
 
     def promise(self, request: RequestView, attempt: int, produced: int) -> None:
@@ -559,7 +560,7 @@ class Shadow:
 
     @property
     def draining(self) -> bool:
-        return self._draining or self.retiring
+        return self.leaving or self.retiring
 
     @property
     def block_tokens(self) -> int:

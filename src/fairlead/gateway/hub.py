@@ -23,6 +23,7 @@ from fairlead.model import (
     InstanceId,
     InstanceSpec,
     InstanceUp,
+    Leaving,
     Preempted,
     ProtocolError,
     Refused,
@@ -194,6 +195,7 @@ class WorkerLink(asyncio.Protocol):
         """Set once it was welcomed."""
         self.heard_s = 0.0
         """When anything last came from it."""
+        self._leaving = False
         self._hub = hub
         self._driver = hub.driver
         self._splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
@@ -297,6 +299,9 @@ class WorkerLink(asyncio.Protocol):
         as_of_s = min(message.report.as_of_s, self.heard_s)
         report = msgspec.structs.replace(message.report, instance=self._name, as_of_s=as_of_s)
         self._driver.handle(Reported(report))
+        if message.leaving and not self._leaving:
+            self._leaving = True
+            self._driver.handle(Leaving(self._name))
 
     def _rejected(self, message: wire.Rejected) -> None:
         said = message.said[:MAX_SAID_CHARS]

@@ -130,6 +130,12 @@ class InstanceDown(Struct, frozen=True, gc=False):
     why: str = ""
 
 
+class Leaving(Struct, frozen=True, gc=False):
+    """An instance is about to end by itself: somebody stops its worker. It takes nothing new."""
+
+    instance: InstanceId
+
+
 class Draining(Struct, frozen=True, gc=False):
     """The fleet is about to stop: nothing new enters, what is inside ends in peace."""
 
@@ -167,6 +173,7 @@ Event = (
     | Reported
     | InstanceUp
     | InstanceDown
+    | Leaving
     | Draining
     | Resized
     | Unplaced

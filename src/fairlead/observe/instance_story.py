@@ -116,6 +116,8 @@ def _note(story: InstanceStory, line: Line, inside: dict[str, None]) -> None:
         why = f": {line['why']}" if line.get("why") else ""
         story.marks.append(Moment(t_s, f"was lost{why}; it held {len(inside):,} requests"))
         story.lost_s = t_s
+    elif what == "leaving":
+        story.marks.append(Moment(t_s, f"was told to leave; it held {len(inside):,} requests"))
     elif what == "role":
         story.marks.append(Moment(t_s, ROLES[line["role"]]))
     elif what == "report":

@@ -18,6 +18,7 @@ from fairlead.model import (
     HandedOff,
     InstanceDown,
     InstanceUp,
+    Leaving,
     Outcome,
     Reject,
     Scale,
@@ -46,6 +47,7 @@ class Journal:
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
             HandedOff: self._handed_off,
+            Leaving: self._leaving,
             Draining: self._draining,
             Complete: self._completed,
             Reject: self._rejected,
@@ -91,6 +93,9 @@ class Journal:
         if not event.done:
             facts = {"request": event.request, "instance": event.instance}
             self._write("warning", "handoff.failed", **facts)
+
+    def _leaving(self, event: Leaving) -> None:
+        self._write("info", "instance.leaving", instance=event.instance)
 
     def _draining(self, event: Draining) -> None:
         self._write("info", "fleet.draining")

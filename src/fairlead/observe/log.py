@@ -31,6 +31,7 @@ from fairlead.model import (
     InstanceDown,
     InstanceId,
     InstanceUp,
+    Leaving,
     Objective,
     Outcome,
     Preempted,
@@ -101,6 +102,7 @@ class EventLog:
             Reported: self._reported,
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
+            Leaving: self._leaving,
             Draining: self._draining,
             Dispatch: self._dispatched,
             Deliver: self._delivered,
@@ -224,6 +226,9 @@ class EventLog:
         self._write(now, "instance-down", instance=event.instance, why=event.why)
         # What a dying instance leaves behind must be on the disk when somebody asks.
         self._file.flush()
+
+    def _leaving(self, event: Leaving, now: float) -> None:
+        self._write(now, "leaving", instance=event.instance)
 
     def _draining(self, event: Draining, now: float) -> None:
         self._write(now, "draining")

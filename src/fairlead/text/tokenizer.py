@@ -35,11 +35,13 @@ class Tokenizer:
         made_of = json.loads(self._tokenizer.to_str())
         self._pieces = pieces_of(self._tokenizer, made_of)
         self._chat_template = chat_template_in(folder, special)
+        added_tokens = self._tokenizer.get_added_tokens_decoder()
         self._special = {
             token_id: added.content
-            for token_id, added in self._tokenizer.get_added_tokens_decoder().items()
+            for token_id, added in added_tokens.items()
             if added.special and added.content not in MARKS
         }
+        self._added = frozenset(added.content for added in added_tokens.values())
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         """Tokens there are; the model may have a few more rows than this."""
         self.special_ids: frozenset[int] = frozenset(self._special)
@@ -73,6 +75,10 @@ class Tokenizer:
     def call_format(self) -> CallFormat | None:
         """How the model writes calls of tools; None where it has none, or none that is known."""
         return None if self._chat_template is None else self._chat_template.call_format
+
+    def has_token(self, text: str) -> bool:
+        """Whether `text` is always a token of its own, whatever stands around it."""
+        return text in self._added
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, with whatever the tokenizer puts around a text by itself."""

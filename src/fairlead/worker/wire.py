@@ -3,8 +3,8 @@
 A worker dials the gateway and says `Hello`; the gateway answers `Welcome`, or `Goodbye` with the
 reason and hangs up. From then on the gateway sends `Submit`, `Abort`, `Move`, `Drain`, `Ping`; the
 worker sends one `Frame` per engine step, a `Heartbeat` with its report at least every
-`Welcome.heartbeat_s`, `Rejected` where it cannot take a request, `Moved` when a hand-off has ended,
-and `Goodbye` when it leaves.
+`Welcome.heartbeat_s` and when it is about to leave, `Rejected` where it cannot take a request,
+`Moved` when a hand-off has ended, and `Goodbye` when it leaves.
 
 On the socket a message is four bytes of length (big-endian) and that many bytes of MessagePack:
 an array whose first item is the tag.
@@ -149,6 +149,8 @@ class Moved(Message, frozen=True):
 
 class Heartbeat(Message, frozen=True):
     report: Report
+    leaving: bool = False
+    """The worker was told to stop: it takes nothing new, and ends when nothing is inside."""
 
 
 class Goodbye(Message, frozen=True):

@@ -42,6 +42,10 @@ class Vocabulary:
         """Their text, special tokens by their names."""
         return self.tokenizer.raw_text(token_ids)
 
+    def plain_text(self, token_ids: Sequence[int]) -> str:
+        """Their text without special tokens."""
+        return self.tokenizer.decode(token_ids)
+
     def passage(self, seed: int, start: int, n: int) -> list[int]:
         return passage_tokens(self.tokenizer, seed, start, n)
 

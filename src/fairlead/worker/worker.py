@@ -120,8 +120,10 @@ class Worker:
         return self._dismissed
 
     def drain(self) -> None:
-        """From now on nothing new is taken; `run` returns when what is inside has ended."""
+        """From now on nothing new is taken; `run` returns when what is inside has ended, or moved:
+        the gateway is told, which sends what it can elsewhere."""
         self._draining = True
+        self._reports.soon()
         self._wake.set()
 
     # ---------------------------------------------------------------- steps
@@ -143,8 +145,10 @@ class Worker:
     def _is_over(self) -> bool:
         if self._dismissed is not None:
             return True
-        # Without a gateway nobody waits for what is inside: the fleet has sent it elsewhere.
-        return self._draining and not (self._link.connected and self._instance.sequences)
+        # Without a gateway nobody waits for what is inside: the fleet has sent it elsewhere. What
+        # has just moved is gone only once the gateway was told.
+        inside = self._instance.sequences or self._moves
+        return self._draining and not (self._link.connected and inside)
 
     async def _run_step(self, step: Step) -> None:
         """One iteration, from the rows to the frame."""
@@ -321,7 +325,11 @@ class Worker:
     def _start_move(self, message: Move) -> None:
         task = asyncio.get_running_loop().create_task(self._move(message))
         self._moves.add(task)
-        task.add_done_callback(self._moves.discard)
+        task.add_done_callback(self._moved)
+
+    def _moved(self, task: asyncio.Task[None]) -> None:
+        self._moves.discard(task)
+        self._wake.set()
 
     async def _move(self, message: Move) -> None:
         epoch = self._link.epoch
@@ -341,5 +349,6 @@ class Worker:
         now = self._clock.now_s()
         report = self._instance.report(now, whole_cache=whole_cache)
         as_of_s = self._clock.gateways(now)
-        self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
+        report = msgspec.structs.replace(report, as_of_s=as_of_s)
+        self._link.send(Heartbeat(report, leaving=self._draining))
         return True

@@ -22,6 +22,7 @@ from fairlead.store.database import Database
 from tests.gateway.conftest import new_gateway
 
 CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
 PATIENCE_S = 20.0
 
 
@@ -53,9 +54,9 @@ class Desk:
             form = {"file": ("in.jsonl", data)}
             return await http.post("/v1/files", files=form, data={"purpose": "batch"})
 
-    async def submit(self, lines: Iterable[str], window: str = "24h") -> str:
+    async def submit(self, lines: Iterable[str], window: str = "24h", endpoint: str = CHAT) -> str:
         file = (await self.upload(lines)).json()["id"]
-        asked = {"input_file_id": file, "endpoint": CHAT, "completion_window": window}
+        asked = {"input_file_id": file, "endpoint": endpoint, "completion_window": window}
         async with self.client() as http:
             return str((await http.post("/v1/batches", json=asked)).json()["id"])
 

@@ -41,6 +41,9 @@ class FakeServer:
     returns_ids: bool = True
     takes_ids: bool = True
     has_completions: bool = True
+    has_chats: bool = True
+    lacks: int = 404
+    """The status of an address that it does not have."""
     key: str = ""
     page: str = ""
     """Of /metrics; empty for none."""
@@ -98,13 +101,15 @@ class FakeServer:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if not self.has_chats:
+            return self._error(self.lacks, "Not Found")
         text = "".join(f"{m['role']}: {m['content']}\n" for m in body["messages"])
         return await self._answer(request, body, list(text.encode()), chat=True)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         if not self.has_completions:
-            return self._error(404, "Not Found")
+            return self._error(self.lacks, "Not Found")
         prompt = body["prompt"]
         if isinstance(prompt, list) and not self.takes_ids:
             return self._error(400, "prompt must be a string")
@@ -119,9 +124,13 @@ class FakeServer:
             return self._error(404, "Not Found")
         if self.status != 200:
             return self._error(self.status, self.says)
+        if isinstance(body["input"], list) and not self.takes_ids:
+            return self._error(400, "input must be a string")
+        await asyncio.sleep(self.pace_s)
         n = len(body["input"])
         vector = [float(n), 2.0 * n] if self.embeds else "no vector"
-        return web.json_response({"data": [{"index": 0, "embedding": vector}]})
+        usage = {"prompt_tokens": n, "total_tokens": n}
+        return web.json_response({"data": [{"index": 0, "embedding": vector}], "usage": usage})
 
     # ---------------------------------------------------------------- answers
 

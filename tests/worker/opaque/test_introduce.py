@@ -59,6 +59,35 @@ async def test_one_that_serves_chats_only_says_so_and_works_once_that_is_set():
     assert not facts.dialect.goes_on
 
 
+EMBEDS: dict[str, Any] = {"has_completions": False, "has_chats": False}
+
+
+@pytest.mark.parametrize("lacks", [400, 404, 405, 501])
+async def test_one_that_serves_embeddings_only_is_asked_for_a_vector(lacks):
+    server = FakeServer(**EMBEDS, lacks=lacks)
+    facts = await meet(server)
+    assert facts.dialect.embeds_only
+    assert facts.dialect.prompts is Prompts.TOKENS
+    assert "gives embeddings only" in str(facts)
+    text = FakeServer(**EMBEDS, lacks=lacks, takes_ids=False)
+    assert (await meet(text)).dialect.prompts is Prompts.TEXT
+    assert (await meet(server, prompts="text")).dialect.prompts is Prompts.TEXT
+
+
+@pytest.mark.parametrize("prompts", ["auto", "tokens", "text", "chat"])
+async def test_one_that_gives_neither_a_token_nor_a_vector_is_an_error(prompts):
+    with pytest.raises(ConfigError, match=r"gives no token \(status 404: Not Found\)"):
+        await meet(FakeServer(**EMBEDS, embeds=None), prompts=prompts)
+    with pytest.raises(ConfigError, match=r"gives no token"):
+        await meet(FakeServer(**EMBEDS, embeds=False), prompts=prompts)
+
+
+async def test_one_that_gives_tokens_and_vectors_is_not_taken_for_less():
+    assert not (await meet(FakeServer())).dialect.embeds_only
+    with pytest.raises(ServerError):
+        await meet(FakeServer(**EMBEDS, lacks=500))
+
+
 async def test_a_wrong_key_is_told_by_what_the_server_says_of_it():
     with pytest.raises(ConfigError, match=r"refuses our key.*Incorrect API key.*api_key_file"):
         await meet(FakeServer(key="right"), key="wrong")

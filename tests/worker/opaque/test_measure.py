@@ -15,6 +15,7 @@ from fairlead.worker.opaque.chunks import Choice
 from fairlead.worker.opaque.dialect import Dialect, Kind, Prompts
 from fairlead.worker.opaque.load import Load, Prefixes
 from fairlead.worker.opaque.measure import measure
+from fairlead.worker.opaque.measure_embedding import measure_embedding
 from fairlead.worker.opaque.metrics import ServerLoad
 from fairlead.worker.words import Vocabulary
 from tests.worker.fakes import a_request, a_spec
@@ -33,6 +34,18 @@ async def test_a_step_is_at_least_as_long_as_the_server_takes_between_tokens(pro
     step_s = from_coefficients(found).step_s(StepShape(1, 16, 0, 0.0, 0, 1))
     # From above there is no bound: a busy machine makes it look slow.
     assert step_s > 0.003
+
+
+async def test_of_one_that_embeds_only_the_prompts_are_measured():
+    dialect = Dialect(Kind.VLLM, Prompts.TOKENS, "tiny", 300, embeds_only=True)
+    async with serving(FakeServer(pace_s=0.004)) as server:
+        api = Api(server.url)
+        found = await measure_embedding(api, dialect, WORDS, max_sequences=4, seed="x")
+        await api.close()
+    step_s = from_coefficients(found).step_s(StepShape(0, 0, 64, 2048.0, 64, 1))
+    assert step_s > 0.003
+    assert {len(body["input"]) for body in server.embedded} == {8, 64, 256}
+    assert not server.bodies
 
 
 def a_load(tells_cache=False) -> Load:

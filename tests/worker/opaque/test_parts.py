@@ -8,7 +8,7 @@ import pytest
 from fairlead.model import FinishReason
 from fairlead.text import NANO, Tokenizer
 from fairlead.worker.opaque.answer import Answer
-from fairlead.worker.opaque.chunks import DONE, Choice, EventReader
+from fairlead.worker.opaque.chunks import DONE, CallDelta, Choice, Delta, EventReader, FunctionDelta
 from fairlead.worker.opaque.circuit import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_FAILURES, Circuit
 from fairlead.worker.opaque.dialect import Dialect, Kind, Prompts, salt_text, seed_from
 from fairlead.worker.opaque.errors import ServerError, What, of_error, of_status
@@ -219,6 +219,17 @@ def test_a_server_cannot_give_more_than_was_asked_for():
     text = answer(False, max_tokens=2)
     assert text.take(Choice(text="abc")).token_ids == [97, 98]
     assert text.reason is FinishReason.LENGTH
+
+
+def test_a_call_that_was_cut_short_is_not_made_whole():
+    begun = Delta(tool_calls=[CallDelta(0, FunctionDelta("paint", '{"colour": "r'))])
+    for finish, closing in (("tool_calls", "}\n</tool_call>"), ("length", "")):
+        request = msgspec.structs.replace(a_request(max_tokens=200), call_format="hermes")
+        one = Answer(request, 1, [], WORDS, 0.0, returns_ids=False)
+        opening = '<tool_call>\n{"name": "paint", "arguments": {"colour": "r'
+        assert one.take(Choice(delta=begun)).text == opening
+        row = one.take(Choice(delta=Delta(), finish_reason=finish))
+        assert (row.text if row else "") == closing
 
 
 def test_tokens_behind_a_stop_string_do_not_count():

@@ -199,6 +199,7 @@ async def test_a_drain_finishes_what_is_inside_and_takes_nothing_new():
         await line.hear(Frame)
         line.say(Drain(), Submit(a_request("r2"), 1, []))
         assert (await line.hear(Rejected)).why is RefuseWhy.DRAINING
+        await line.hear(Heartbeat, lambda beat: beat.leaving)
         frames = [m for m in line.heard if isinstance(m, Frame)] + await line.hear_end_of("r1")
         assert len(tokens_of(frames)) == 30
         assert await line.hear(Goodbye) == Goodbye("drained")

@@ -11,7 +11,7 @@ import msgspec
 
 from fairlead.model import RequestError
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 OWN_TIMES = ("ttft_s", "tpot_s", "deadline_s")
 MAX_CUSTOM_ID = 512
 _ID = re.compile(rb'\{"id":"batch_req_[0-9a-f]+_(\d+)",')

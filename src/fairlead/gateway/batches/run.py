@@ -27,7 +27,9 @@ MAX_AHEAD = 100_000
 MAX_UNWRITTEN = 4096
 MAX_LET_DOWN = 5
 """Times that instances may die under a line, or fail at it, before that is its result."""
-LET_DOWN = frozenset({"instances_lost", "no_instance_left", "nowhere_fits", "cannot_go_on"})
+LET_DOWN = frozenset(
+    {"instances_lost", "no_instance_left", "nowhere_fits", "cannot_go_on", "no_vector"}
+)
 LONGEST_PAUSE_S = 30.0
 
 

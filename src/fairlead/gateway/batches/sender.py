@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from fairlead.gateway.driver import Driver
+from fairlead.gateway.embeddings import EmbeddingCall, parse_embedding
 from fairlead.gateway.exchange import Exchange, Headers
-from fairlead.gateway.intake import Intake
+from fairlead.gateway.intake import Asked, Intake
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.caller import Caller
 from fairlead.gateway.tenants.door import Door
@@ -94,8 +96,7 @@ class Sender:
         `RequestError` where it does not begin. `id` is its name in the ledger, where a call counts
         once, however often it has to be made."""
         self.door.check(caller)
-        read = self._intake.chat if path == "/v1/chat/completions" else self._intake.completion
-        asked = await read(body, caller, None)
+        asked, kind = await self._read(path, body, caller)
         begun: list[Call] = []
 
         def end(answer: Answer) -> None:
@@ -106,11 +107,25 @@ class Sender:
             begun.clear()  # The last that leads from the call to itself.
 
         exchange = LineExchange(path, end)
-        call = Call(asked, exchange, self._driver, self.door.open(caller, asked, id))
+        call = kind(asked, exchange, self._driver, self.door.open(caller, asked, id))
         begun.append(call)
         self._calls.add(call)
         call.begin()
         return call
+
+    async def _read(
+        self, path: str, body: bytes, caller: Caller
+    ) -> tuple[Asked, Callable[..., Call]]:
+        """What is asked, and what makes a call of it."""
+        match path:
+            case "/v1/embeddings":
+                embedding = parse_embedding(body)
+                asked = await self._intake.embedding(embedding.completion(), caller, None)
+                return asked, partial(EmbeddingCall, embedding)
+            case "/v1/chat/completions":
+                return await self._intake.chat(body, caller, None), Call
+            case _:
+                return await self._intake.completion(body, caller, None), Call
 
     def abandon(self, calls: Iterable[Call]) -> None:
         """Nobody wants their answers any more, and none comes."""

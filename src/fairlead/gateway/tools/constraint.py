@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fairlead.gateway.output_schema import output_schema
 from fairlead.gateway.schemas import Body
 from fairlead.gateway.served import ServedModel
-from fairlead.gateway.tools.grammar import calls_grammar
+from fairlead.gateway.tools.grammar import calls_grammar, text_or_calls_grammar
 from fairlead.gateway.tools.offer import Choice, Offer, check_together
 from fairlead.model import RequestError
-from fairlead.text.call_format import SHAPES, CallFormat
+from fairlead.text.call_format import MARKS, SHAPES, CallFormat
 
 
 def format_for(model: ServedModel) -> CallFormat:
@@ -69,22 +69,42 @@ def constraint(body: Body, model: ServedModel, offer: Offer | None) -> Constrain
     schema = output_schema(body.response_format)
     required = offer is not None and offer.choice is Choice.REQUIRED
     if not schema and not required:
-        return _ANY_TEXT
+        return _once_called(body, model, offer)
     wanted = "tool_choice" if required else "response_format"
-    _check_enforceable(body, model, wanted)
+    _check_enforceable(model, wanted)
+    _check_ends(body, wanted)
     if offer is None:
         return Constraint(json_schema=schema)
-    check_together(offer.callable)
+    check_together(offer.callable, "tool_choice")
     else_schema = "" if required else schema
-    format = format_for(model)
     return Constraint(
         grammar=calls_grammar(
-            format, offer.callable, only_one=offer.only_one, else_schema=else_schema
+            format_for(model),
+            offer.callable,
+            only_one=offer.only_one,
+            else_schema=else_schema,
+            marks=_marks_are_tokens(model),
         )
     )
 
 
-def _check_enforceable(body: Body, model: ServedModel, wanted: str) -> None:
+def _once_called(body: Body, model: ServedModel, offer: Offer | None) -> Constraint:
+    """A call that the model begins by itself is held to its schema where the function is strict,
+    and an engine can do that; servers with calls of their own read `strict` themselves."""
+    strict = [function for function in offer.callable if function.strict] if offer else []
+    if offer is None or not strict or not model.constrains_output:
+        return _ANY_TEXT
+    _check_ends(body, "strict")
+    check_together(strict, "strict")
+    marks = _marks_are_tokens(model)
+    return Constraint(grammar=text_or_calls_grammar(format_for(model), offer.callable, marks=marks))
+
+
+def _marks_are_tokens(model: ServedModel) -> bool:
+    return all(map(model.tokenizer.has_token, MARKS))
+
+
+def _check_enforceable(model: ServedModel, wanted: str) -> None:
     if not model.constrains_output and not model.passes_chats:
         raise RequestError(
             f"{wanted} is not supported: no engine of {model.name} can constrain its output;"
@@ -92,6 +112,9 @@ def _check_enforceable(body: Body, model: ServedModel, wanted: str) -> None:
             param=wanted,
             code="unsupported",
         )
+
+
+def _check_ends(body: Body, wanted: str) -> None:
     for name in ("ignore_eos", "min_tokens"):
         if getattr(body, name):
             raise RequestError(

@@ -133,10 +133,11 @@ def _function(tool: Tool, at: int) -> Function:
     return function
 
 
-def check_together(functions: Sequence[Function]) -> None:
-    """Raises `RequestError` where an engine cannot hold an answer to one of so many schemas."""
+def check_together(functions: Sequence[Function], wanted: str) -> None:
+    """Raises `RequestError` where an engine cannot hold an answer to one of so many schemas, as
+    the field `wanted` has it."""
     schemas = [function.parameters or {} for function in functions]
-    what = f"tool_choice: all schemas together, of which {MAX_SCHEMA_BYTES} bytes can be enforced"
+    what = f"{wanted}: all schemas together, of which {MAX_SCHEMA_BYTES} bytes can be enforced"
     bounded({"anyOf": schemas}, what, "tools")
 
 

@@ -32,6 +32,7 @@ class MessageTool(msgspec.Struct):
     type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class ToolChoice(msgspec.Struct):
@@ -86,7 +87,7 @@ def chat_tools(tools: Sequence[MessageTool] | None, choice: ToolChoice | None) -
 def _tool(tool: MessageTool) -> Tool:
     if tool.type not in (None, "custom"):
         return Tool(tool.type)
-    return Tool("function", Function(tool.name, tool.description, tool.input_schema))
+    return Tool("function", Function(tool.name, tool.description, tool.input_schema, tool.strict))
 
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}

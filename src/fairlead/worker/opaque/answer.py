@@ -156,7 +156,9 @@ class Answer:
             return self._take_text(_text(choice), choice)
         said = choice.delta.content or ""
         closed = self._calls.close() if said else ""
-        called = self._calls.write(choice.delta.tool_calls or (), choice.finish_reason is not None)
+        # A call that was cut short is shown as far as it came.
+        whole = choice.finish_reason not in (None, "length")
+        called = self._calls.write(choice.delta.tool_calls or (), whole)
         text = closed + said + called
         return self._take_text(text, choice, plain=text == said)
 

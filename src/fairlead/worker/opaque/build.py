@@ -16,6 +16,7 @@ from fairlead.worker.link import Address
 from fairlead.worker.opaque.api import Api
 from fairlead.worker.opaque.introduce import Asked, Facts
 from fairlead.worker.opaque.measure import measure
+from fairlead.worker.opaque.measure_embedding import measure_embedding
 from fairlead.worker.opaque.setting import Patience, Setting
 from fairlead.worker.opaque.subscribe import check_available
 from fairlead.worker.opaque.worker import OpaqueWorker
@@ -64,7 +65,8 @@ async def _latency(settings: WorkerSettings, setting: Setting, facts: Facts) -> 
     if settings.hardware != "auto":
         return load_profile(settings.hardware).coefficients
     setting.tell(f"measuring {setting.api.url} with a few small requests")
-    return await measure(
+    find = measure_embedding if facts.dialect.embeds_only else measure
+    return await find(
         setting.api,
         facts.dialect,
         setting.words,

@@ -45,6 +45,10 @@ class Texts(Protocol):
         """Their text, special tokens by their names."""
         ...
 
+    def plain_text(self, token_ids: Sequence[int]) -> str:
+        """Their text without special tokens."""
+        ...
+
 
 _EXTRAS: Mapping[Kind, Mapping[str, str]] = {
     Kind.VLLM: {},
@@ -68,6 +72,8 @@ class Dialect:
     """Its chunks carry token ids."""
     limit_key: str = "max_tokens"
     """Some clouds want `max_completion_tokens` in chats."""
+    embeds_only: bool = False
+    """It gives vectors, and no tokens."""
 
     @property
     def path(self) -> str:

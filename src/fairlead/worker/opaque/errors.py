@@ -67,7 +67,9 @@ def _what(status: int, said: str) -> What:
         return What.BUSY
     if status == 413 or (status in (400, 422) and _LENGTH.search(said)):
         return What.TOO_LONG
-    return What.UNSUPPORTED if 400 <= status < 500 and status != 408 else What.ILL
+    # llama.cpp says 501 of what it was not started for.
+    refuses = status == 501 or (400 <= status < 500 and status != 408)
+    return What.UNSUPPORTED if refuses else What.ILL
 
 
 def _message(body: bytes) -> str:

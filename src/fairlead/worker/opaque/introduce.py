@@ -1,28 +1,21 @@
 """What a server is, learnt by asking it: its software, its limits, how it takes prompts, and
-whether a token really comes out of it."""
+whether a token, or a vector, really comes out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from fairlead.model import ConfigError
 from fairlead.worker.opaque.api import Api
-from fairlead.worker.opaque.chunks import Chunk
 from fairlead.worker.opaque.dialect import Dialect, Kind, Prompts
 from fairlead.worker.opaque.errors import ServerError, What
 from fairlead.worker.opaque.metrics import ServerLoad, read_load
+from fairlead.worker.opaque.probing import AUTO, REFUSED, SAMPLE, Words, probed
 
-PROBE_S = 60.0
-"""For one token from a server that may be busy, or load its model at the first request."""
-SAMPLE = "The quick brown fox, 12 of 37: naïve? ☃"
-"""Text that two tokenizers hardly cut alike unless they are the same."""
-AUTO = "auto"
 _KINDS = {"vllm": Kind.VLLM, "sglang": Kind.SGLANG, "llamacpp": Kind.LLAMA_CPP}
 """By what `/v1/models` says of the owner."""
-_REFUSED = (What.UNSUPPORTED, What.MISSING, What.TOO_LONG, What.GARBAGE)
-"""The server is there, and does not do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +51,10 @@ class Facts:
             Prompts.CHAT: "takes chats only",
         }[dialect.prompts]
         gives = "gives token ids" if dialect.returns_ids else "gives text"
+        if dialect.embeds_only:
+            gives = "gives embeddings only"
         known = "tells its load" if self.has_metrics else "does not tell its load"
         return f"{name}: {takes}, {gives}, {known}, contexts up to {self.max_context}"
-
-
-class Words(Protocol):
-    @property
-    def max_context(self) -> int | None: ...
-    def tokens_of(self, text: str) -> Sequence[int]: ...
-    def raw_text(self, token_ids: Sequence[int]) -> str: ...
 
 
 async def introduce(api: Api, asked: Asked, words: Words) -> Facts:
@@ -77,7 +65,7 @@ async def introduce(api: Api, asked: Asked, words: Words) -> Facts:
     about = await _about(api, kind)
     max_context = _max_context(api, asked, entry, about, words)
     draft = Dialect(kind, Prompts.TOKENS, asked.served_as, max_context)
-    dialect = await _prompts(api, draft, asked.prompts, words)
+    dialect = await probed(api, draft, asked.prompts, words)
     if dialect.prompts is Prompts.TOKENS:
         await _check_tokenizer(api, dialect, words)
     page = await _maybe(api, "/metrics")
@@ -125,7 +113,7 @@ async def _answer(api: Api, path: str) -> Any:
                 f"{api.url} refuses our key ({trouble}); put the right one into the file that "
                 "api_key_file names"
             ) from trouble
-        if trouble.what in _REFUSED:
+        if trouble.what in REFUSED:
             raise ConfigError(f"{api.url}{path}: {trouble}; {_EXPECTED}") from trouble
         raise
 
@@ -188,74 +176,6 @@ def _max_context(
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-# -------------------------------------------------------------------- how it takes prompts
-
-
-async def _prompts(api: Api, draft: Dialect, wanted: str, words: Words) -> Dialect:
-    """The dialect in which one token has come out."""
-    if wanted != AUTO:
-        dialect = replace(draft, prompts=Prompts(wanted))
-        try:
-            return await _probed(api, dialect, words)
-        except ServerError as trouble:
-            if trouble.what in (*_REFUSED, What.KEY):
-                raise _no_token(api, dialect, trouble) from trouble
-            raise
-    refusals: list[ServerError] = []
-    for prompts in (Prompts.TOKENS, Prompts.TEXT):
-        dialect = replace(draft, prompts=prompts)
-        try:
-            return await _probed(api, dialect, words)
-        except ServerError as trouble:
-            # A server that stumbles over token ids may say so with a status of 500.
-            if trouble.what is What.UNREACHABLE or trouble.what is What.BUSY:
-                raise
-            refusals.append(trouble)
-    if refusals[-1].what is What.ILL:
-        raise refusals[-1]
-    raise _no_token(api, dialect, refusals[-1])
-
-
-def _no_token(api: Api, dialect: Dialect, trouble: ServerError) -> ConfigError:
-    if trouble.what is What.KEY:
-        help_ = "put the right key into the file that api_key_file names"
-    elif dialect.prompts is Prompts.CHAT:
-        help_ = "expected a chat model of an OpenAI-compatible server"
-    else:
-        help_ = 'if it serves chats only, set prompts = "chat"'
-    return ConfigError(f"{api.url}{dialect.path} gives no token ({trouble}); {help_}")
-
-
-async def _probed(api: Api, dialect: Dialect, words: Words) -> Dialect:
-    token_ids = list(words.tokens_of(SAMPLE))
-    prompts: Mapping[Prompts, Mapping[str, Any]] = {
-        Prompts.TOKENS: {"prompt": token_ids},
-        Prompts.TEXT: {"prompt": SAMPLE},
-        Prompts.CHAT: {"messages": [{"role": "user", "content": SAMPLE}]},
-    }
-    answer = await _one_token(api, dialect, prompts[dialect.prompts])
-    if not answer.choices:
-        raise ServerError(What.GARBAGE, "it answers without a choice")
-    used = answer.usage.prompt_tokens if answer.usage is not None else None
-    # A server may put a token of its own in front; one that takes ids for text counts many more.
-    if dialect.prompts is Prompts.TOKENS and used not in (None, len(token_ids), len(token_ids) + 1):
-        raise ServerError(
-            What.UNSUPPORTED, f"it makes {used} tokens of a prompt of {len(token_ids)} token ids"
-        )
-    ids = dialect.prompts is Prompts.TOKENS and answer.choices[0].token_ids is not None
-    return replace(dialect, returns_ids=ids)
-
-
-async def _one_token(api: Api, dialect: Dialect, prompt: Mapping[str, Any]) -> Chunk:
-    try:
-        return await api.complete(dialect.path, dialect.probe(prompt), PROBE_S)
-    except ServerError as trouble:
-        if "max_completion_tokens" not in str(trouble):
-            raise
-    dialect.limit_key = "max_completion_tokens"
-    return await api.complete(dialect.path, dialect.probe(prompt), PROBE_S)
 
 
 async def _check_tokenizer(api: Api, dialect: Dialect, words: Words) -> None:

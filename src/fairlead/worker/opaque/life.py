@@ -111,6 +111,7 @@ class Life:
     def drain(self) -> None:
         """From now on nothing new is taken; `run` returns when what is inside has ended."""
         self._draining = True
+        self._reports.soon()
         self._see_whether_over()
 
     def _see_whether_over(self) -> None:
@@ -185,6 +186,8 @@ class Life:
         """Why this server cannot do what is asked for; empty where it can, as far as we know."""
         if request.embeds:
             return ""  # Whether it has the address shows when it is asked.
+        if self._dialect.embeds_only:
+            return "it serves embeddings only; ask at /v1/embeddings"
         if self._dialect.prompts is Prompts.CHAT:
             # What its answer is held to, a chat says in its own words.
             return "" if request.chat else "it takes chats only; ask at /v1/chat/completions"
@@ -233,11 +236,15 @@ class Life:
         self._asking.flush()
         report = self._load.report(self._asking.answers, now, whole_cache)
         as_of_s = self._clock.gateways(now)
-        self._link.send(Heartbeat(msgspec.structs.replace(report, as_of_s=as_of_s)))
+        report = msgspec.structs.replace(report, as_of_s=as_of_s)
+        self._link.send(Heartbeat(report, leaving=self._draining))
         return True
 
 
-_NOT_PASSED_ON = "neither response_format nor a tool_choice that demands a call is passed on to it"
+_NOT_PASSED_ON = (
+    "neither response_format, nor a tool_choice that demands a call, nor strict tools are passed on"
+    " to it"
+)
 _WORDS = {
     RefuseWhy.CANNOT_GO_ON: "it takes whole chats only, and this answer has begun elsewhere",
 }

@@ -43,6 +43,7 @@ TINY_PROMPT = 2
 # (streams at once, tokens of each prompt): cheap ones first, and each kind early, so that a slow
 # server stops after those it can afford.
 SHAPES = ((1, 64), (4, 32), (1, 256), (8, 64), (1, 1024), (16, 32), (4, 512), (1, 512))
+ALPHABET = "words that nobody would ever miss, 0123456789"
 Point = tuple[StepShape, float]
 
 
@@ -64,8 +65,6 @@ async def measure(
     api: Api, dialect: Dialect, words: Vocabulary, *, max_sequences: int, seed: str
 ) -> dict[str, float]:
     """Coefficients of a latency model. Raises `ServerError` where the server fails at it."""
-    from fairlead.latency.fit import fit_linear
-
     prober = _Prober(api, dialect, words, seed)
     begun_s = time.perf_counter()
     points = await prober.tiny()
@@ -74,11 +73,23 @@ async def measure(
             break
         if streams <= max_sequences and prompt + LONG < dialect.max_context:
             points += await prober.points(streams, prompt)
+    return fitted(points)
+
+
+def fitted(points: Sequence[Point]) -> dict[str, float]:
+    """The coefficients that say best what was measured."""
+    from fairlead.latency.fit import fit_linear
+
     try:
         return dict(fit_linear(points).coefficients())
     except ConfigError:
         # Points too noisy to tell anything apart still tell how long a step is.
         return {"base_s": points[0][1]}
+
+
+def prefill_point(prompt: int, seconds: float) -> Point:
+    """One prompt alone."""
+    return StepShape(0, 0, prompt, prompt * prompt / 2, prompt, 1), seconds
 
 
 class _Prober:
@@ -88,7 +99,7 @@ class _Prober:
         self._words = words
         self._rng = Random(seed)
         """Prompts that no cache holds: of another seed each time."""
-        self._alphabet = list(words.tokens_of("words that nobody would ever miss, 0123456789"))
+        self._alphabet = list(words.tokens_of(ALPHABET))
         self._way_s = 0.0
         """Beside the steps: network, HTTP, tokenisation."""
 
@@ -107,8 +118,7 @@ class _Prober:
         if streams == 1:
             one = await self._fastest(1, prompt, 1, REPEATS)
             seconds = one.seconds - self._way_s
-            shape = StepShape(0, 0, prompt, prompt * prompt / 2, prompt, 1)
-            return [(shape, seconds)] if seconds > 0 else []
+            return [prefill_point(prompt, seconds)] if seconds > 0 else []
         short = await self._fastest(streams, prompt, SHORT, REPEATS)
         step_s = _step_s(short, await self._fastest(streams, prompt, LONG, REPEATS))
         return [] if step_s is None else [_decode_point(streams, prompt, step_s)]
