@@ -84,12 +84,14 @@ def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
 
 
 def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> None:
+    decoding = [stream(50, 0.5)] * 20
     grows = added(0.1, 100, token_s=0.6 * PACE_S, slower_s=0.8 * PACE_S)
-    assert grows.breaks_by_and_by(20, PACE_S) == pytest.approx(20 * LASTING * 0.2)
-    assert grows.breaks_by_and_by(20, None) == 0.0
+    assert grows.breaks_by_and_by(decoding) == pytest.approx(20 * LASTING * 0.2)
+    assert grows.breaks_by_and_by([stream(50, 0.5, Objective("batch"))]) == 0.0
     # Far from the pace nobody is hurt, and beyond it nobody is left.
-    assert added(0.1, token_s=0.1 * PACE_S, slower_s=0.4 * PACE_S).breaks_by_and_by(9, PACE_S) == 0
-    assert added(0.1, token_s=1.6 * PACE_S, slower_s=2 * PACE_S).breaks_by_and_by(9, PACE_S) == 0
+    for token, slower in ((0.1, 0.4), (1.6, 2.0)):
+        one = added(0.1, token_s=token * PACE_S, slower_s=slower * PACE_S)
+        assert one.breaks_by_and_by(decoding) == 0.0
 
 
 def test_one_that_makes_tokens_too_slow_for_all_breaks_all() -> None:

@@ -45,13 +45,15 @@ class Added:
         """The chance that the pace promised to its own answer is broken."""
         return 0.0 if pace_s is None else _chance_slow(self.slower_s, pace_s)
 
-    def breaks_by_and_by(self, n_decoding: int, pace_s: float | None) -> float:
+    def breaks_by_and_by(self, decoding: Iterable[Tracked]) -> float:
         """Expected among those that decode, who bear this prompt and would not bear one more of its
         kind each time."""
-        if pace_s is None:
-            return 0.0
-        more = _chance_slow(self.slower_s, pace_s) - _chance_slow(self.token_s, pace_s)
-        return LASTING * n_decoding * more
+        paces_s = [one.request.objective.tpot_s for one in decoding]
+        return LASTING * sum(
+            _chance_slow(self.slower_s, pace_s) - _chance_slow(self.token_s, pace_s)
+            for pace_s in paces_s
+            if pace_s is not None
+        )
 
     def breaks_of_waiting(self, newest_first: Iterable[tuple[Tracked, float]]) -> float:
         """Expected among those that decode when it comes and have not begun now, each with the

@@ -224,11 +224,11 @@ class Shadow:
             self._now,
         )
         waiting = added.breaks_of_waiting(self._newest_waiting())
-        decoding = (self._requests[id] for id in islice(reversed(self._decoding), LOOKED_AT))
-        by_and_by = added.breaks_by_and_by(len(self._decoding), self._newest_pace_s())
+        waiting *= max(self.waiting / LOOKED_AT, 1.0)
+        newest = [self._requests[id] for id in islice(reversed(self._decoding), LOOKED_AT)]
+        by_and_by = added.breaks_by_and_by(newest) * max(len(self._decoding) / LOOKED_AT, 1.0)
         own = added.breaks_own(request.objective.tpot_s)
-        unseen = max(self.waiting / LOOKED_AT, 1.0)
-        return own + unseen * waiting + added.breaks_of_decoding(decoding) + by_and_by
+        return own + waiting + added.breaks_of_decoding(newest) + by_and_by
 
     def _newest_waiting(self) -> Iterator[tuple[Tracked, float]]:
         """The last that came, each with the pauses of those that came after it."""
@@ -236,11 +236,6 @@ class Shadow:
         for id in islice(reversed(self._pending), LOOKED_AT):
             yield self._requests[id], self._pauses_s(tokens_behind)
             tokens_behind += self._pending[id][0]
-
-    def _newest_pace_s(self) -> float | None:
-        """What was promised to the last of those who decode."""
-        id = next(reversed(self._decoding), None)
-        return None if id is None else self._requests[id].request.objective.tpot_s
 
     def _pauses_s(self, prompt_tokens: float) -> float:
         """For how long computing so many keeps those who decode from their next token."""
