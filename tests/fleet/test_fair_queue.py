@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from fairlead.fleet import Fleet, Limits
+from fairlead.fleet.queue import LOOKED_AT
 from fairlead.model import (
     Dispatch,
     InstanceId,
@@ -26,9 +27,16 @@ TASK = Objective("task", deadline_s=30.0)
 BATCH = Objective("batch")
 
 
-def fair_fleet(admission: str = "always", **limits: Any) -> Fleet:
+class ShortToA:
+    """Routing for which a is best for short prompts, and the last instance for long ones."""
+
+    def rank(self, request: Any, candidates: Any, now: float) -> list[Any]:
+        return sorted(candidates, key=lambda view: view.id, reverse=request.prompt_tokens > 10)
+
+
+def fair_fleet(admission: str = "always", routing: Any = None, **limits: Any) -> Fleet:
     return Fleet(
-        build("routing", "round-robin", {}, Random(0)),
+        routing or build("routing", "round-robin", {}, Random(0)),
         build("admission", admission, {}, Random(0)),
         Limits(**limits),
         models=[spec("a").model],
@@ -195,3 +203,43 @@ def test_what_a_call_shared_goes_with_its_last_choice() -> None:
     w.arrive(asked("g1"))
     w.arrive(choice("g2"))
     assert not w.fleet.requests[request("g2").id].call_has_begun
+
+
+def two_with_work() -> World:
+    """Two short ones on a, two long ones on b, where others have to wait for their turns."""
+    w = World(fair_fleet(routing=ShortToA()))
+    w.up(spec("a"))
+    w.up(spec("b"))
+    for id, prompt in (("f0", 10), ("f1", 10), ("f2", 11), ("f3", 11)):
+        w.arrive(asked(id, prompt=prompt))
+    return w
+
+
+def begin_on_b(w: World, id: str) -> list[Any]:
+    return w.tell(Tokens(InstanceId("b"), [Produced(request(id).id, 1, 0, [5])]))
+
+
+def test_one_waits_for_the_instance_that_is_best_for_it_and_lets_others_pass() -> None:
+    w = two_with_work()
+    assert sent(w.arrive(asked("f4", prompt=10))) == []
+    assert sent(w.arrive(asked("f5", prompt=11))) == []
+    (dispatch,) = [one for one in begin_on_b(w, "f2") if isinstance(one, Dispatch)]
+    assert (dispatch.request.id, dispatch.instance) == ("f5", "b")
+    assert begin(w, "f0") == ["f4"]
+
+
+def test_who_waits_for_one_that_is_gone_goes_elsewhere() -> None:
+    w = two_with_work()
+    w.arrive(asked("f4", prompt=10))
+    assert sent(begin_on_b(w, "f2")) == []
+    assert sent(w.kill("a")) == ["f0"]
+    assert sent(begin_on_b(w, "f3")) == ["f4"]
+
+
+def test_in_a_line_so_many_are_passed_over_and_no_more() -> None:
+    w = two_with_work()
+    for i in range(LOOKED_AT):
+        w.arrive(asked(f"f{10 + i}", prompt=10))
+    w.arrive(asked("f99", prompt=11))
+    assert sent(begin_on_b(w, "f2")) == []
+    assert begin(w, "f0") == ["f10", "f99"]

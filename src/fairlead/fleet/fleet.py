@@ -231,7 +231,7 @@ class Fleet:
             # Whoever begins to decode leaves the instance's queue; whoever moved left a place.
             (shadow.has_room and not had_room)
             or self.handoffs.n_done > n_moved
-            or (self._placement.holds and shadow.waiting < n_waited)
+            or (self._placement.holding.active and shadow.waiting < n_waited)
         ):
             actions += self._placement.place_queued(now)
         return actions
@@ -500,9 +500,10 @@ class Fleet:
 
     def may_begin(self, tracked: Tracked, shadow: Shadow) -> bool:
         """Whether this instance, with room, is one that the request is sent to at once. One that is
-        held back waits for its turn as long as others wait there, too."""
-        held = self._placement.holds and shadow.waiting > 0 and not tracked.produced
-        return not held and shadow in self._placement.who_may_begin(tracked)
+        held back waits for its turn where others wait, too, be it there or somewhere better."""
+        takers = self._placement.who_may_begin(tracked)
+        held = self._placement.holding.active and not tracked.call_has_begun
+        return shadow in takers and not (held and any(other.waiting for other in takers))
 
     def check_invariants(self) -> None:
         """Requests are conserved and have one owner, and every shadow adds up."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.fleet.handoffs import Handoffs
+from fairlead.fleet.holding import Holding
 from fairlead.fleet.later import Later
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
-from fairlead.fleet.queue import FleetQueue, Line
+from fairlead.fleet.queue import LOOKED_AT, FleetQueue, Line
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Choices, Tracked
@@ -71,8 +72,7 @@ class Placement:
         self._fairness = fairness
         self._lengths = lengths
         self._limits = limits
-        self.holds = fairness.hold_s is not None
-        """Requests may be kept here though an instance would take them."""
+        self.holding = Holding(roster, fairness.hold_s)
         self.requests: dict[RequestId, Tracked] = {}
         """Everything under way, in order of arrival."""
         self.queue = FleetQueue(fairness)
@@ -92,29 +92,23 @@ class Placement:
 
     def candidates(self, request: Request) -> list[Shadow]:
         """Instances that could take a request that has just come."""
-        if self.holds and self._part_before(request) > 0:
+        if self.holding.active and self._part_before(request) > 0:
             return []
         candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
-        return self._not_held(request, candidates)
+        return candidates if self.holding.any_turn(request, candidates) else []
 
     def candidates_for(self, tracked: Tracked) -> list[Shadow]:
         """The same for one that is here already, without those that have said that they can never
         serve it."""
         candidates = [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
-        # Nobody is kept waiting for the next word.
-        return candidates if tracked.call_has_begun else self._not_held(tracked.request, candidates)
-
-    def _not_held(self, request: Request, candidates: list[Shadow]) -> list[Shadow]:
-        """Those on which it would soon begin."""
-        hold_s = self._fairness.hold_s
-        if hold_s is None:
+        if tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates):
             return candidates
-        return [shadow for shadow in candidates if shadow.has_turn(request, hold_s)]
+        return []
 
     def later(self, request: Request, now: float) -> list[Later]:
         """Those that would begin the request when it has had its time in the queue, where somebody
         keeps that in order."""
-        if not self.holds:
+        if not self.holding.active:
             return []
         wait_s = self._part_before(request) * self._fairness.wait_s(request, now)
         return [Later(shadow, wait_s) for shadow in self._roster.beginners(request.model)]
@@ -127,7 +121,7 @@ class Placement:
     def _due_s(self, request: Request) -> float:
         """When its first token must come, if it decoded as fast as they do now on an instance."""
         beginners = self._roster.beginners(request.model)
-        return beginners[0].due_s(request) if self.holds and beginners else float("inf")
+        return beginners[0].due_s(request) if self.holding.active and beginners else float("inf")
 
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that
@@ -154,21 +148,32 @@ class Placement:
     def place(
         self, tracked: Tracked, why: DispatchWhy, now: float, candidates: list[Shadow]
     ) -> list[Action]:
-        """Sends a request to the best candidate; without one it queues."""
+        """Sends a request to the best candidate; without one, or before its turn there, it
+        queues."""
         if why not in _STILL_LOOKING:
             tracked.queued_s = now
-        if not candidates:
-            tracked.instance = None
-            tracked.refused.clear()
-            tracked.due_s = self._due_s(tracked.request)
-            self.queue.add(tracked)
+        shadow = self._best(tracked, candidates, now)
+        if shadow is None or self.holding.waits_for(tracked, shadow, now):
+            self._enqueue(tracked)
             return []
-        best = self._routing.rank(tracked.request, candidates, now)[0]
-        shadow = self._roster.by_id[best.id]
+        if tracked in self.queue:
+            self.queue.remove(tracked)
         if tracked.attempt == 0:
             self._fairness.began(tracked.request, shadow, now)
             self._predict(tracked, shadow, now)
         return [self.dispatch(tracked, shadow, why, now)]
+
+    def _best(self, tracked: Tracked, candidates: list[Shadow], now: float) -> Shadow | None:
+        if not candidates:
+            return None
+        return self._roster.by_id[self._routing.rank(tracked.request, candidates, now)[0].id]
+
+    def _enqueue(self, tracked: Tracked) -> None:
+        if tracked not in self.queue:
+            tracked.instance = None
+            tracked.refused.clear()
+            tracked.due_s = self._due_s(tracked.request)
+            self.queue.add(tracked)
 
     def dispatch(self, tracked: Tracked, shadow: Shadow, why: DispatchWhy, now: float) -> Dispatch:
         request = tracked.request
@@ -214,7 +219,7 @@ class Placement:
         """Gives queued requests to instances that have room again, one after the other as their
         turns come."""
         actions: list[Action] = []
-        passed_over: set[Line] = set()
+        passed_over: dict[Line, int] = {}
         full: dict[str, None] = {}
         while (tracked := self.queue.next(passed_over)) is not None:
             model, line = tracked.request.model, tracked.line
@@ -222,36 +227,32 @@ class Placement:
             # Where all that begin requests are full, who is too long for them may go elsewhere.
             skip = model in full and not tracked.unfit
             candidates = [] if skip else self.candidates_for(tracked)
-            if candidates:
-                actions += self._take_turn(tracked, candidates, now)
+            if not candidates:
+                passed_over[line] = LOOKED_AT
+                if not self.holding.active and not tracked.unfit:
+                    full[model] = None
                 continue
-            passed_over.add(line)
-            if not self.holds and not tracked.unfit:
-                full[model] = None
+            if not self.holding.still_waits(tracked, candidates, now):
+                actions += self._take_turn(tracked, candidates, now)
+            if tracked in self.queue:
+                passed_over[line] = passed_over.get(line, 0) + 1
         return actions
 
     def _take_turn(self, tracked: Tracked, candidates: list[Shadow], now: float) -> list[Action]:
         """One that was held back while the queue moved is asked about once more: if it cannot be in
         time any more, others still can. Not in the middle of a call, all of which would be lost."""
-        if self.holds and tracked.attempt == 0 and not tracked.call_has_begun:
+        if self.holding.active and tracked.attempt == 0 and not tracked.call_has_begun:
             retry_after_s = self._admission.retry_after_s(tracked.request, candidates, now)
             if retry_after_s is not None:
                 self._forget(tracked)
                 return [Reject(tracked.request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
-        self.queue.remove(tracked)
         return self.place(tracked, DispatchWhy.QUEUED, now, candidates)
 
     def is_full(self, model: str) -> bool:
         """Whether no more may wait for it. Those that instances would let wait there, if they were
         not kept here, do not count."""
         n_more = len(self.queue) - self._limits.max_queued
-        return n_more >= 0 and n_more >= self._n_kept(model)
-
-    def _n_kept(self, model: str) -> int:
-        """How many may be here so that they go in turns, and not for want of room."""
-        if not self.holds:
-            return 0
-        return sum(shadow.n_may_wait for shadow in self._roster.beginners(model))
+        return n_more >= 0 and n_more >= self.holding.places(model)
 
     def make_room(self, request: Request) -> list[Action]:
         """The queue is full: the newest request of whoever crowds it is rejected. Nothing, where
@@ -305,7 +306,7 @@ class Placement:
         actions: list[Action] = []
         for tracked in [tracked for tracked in self.queue if tracked.queued_s < late_s]:
             request = tracked.request
-            if not request.objective.timed and self._n_kept(request.model):
+            if not request.objective.timed and self.holding.places(request.model):
                 continue
             actions += self.give_up(
                 tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT

@@ -4,7 +4,7 @@ them go; those whose order is left open, by when they are due."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fairlead.fleet.tracked import Tracked
@@ -13,6 +13,11 @@ from fairlead.policies.fairness import FairnessPolicy, Lane
 Line = tuple[Any, ...]
 """Requests of one lane and one model wait in one line: where the first finds no place, nor does
 the second."""
+
+
+LOOKED_AT = 16
+"""So many of one line may be passed over because they wait for an instance that has no turn for
+them; where all of these do, nor do those behind them go."""
 
 
 class FleetQueue:
@@ -69,9 +74,14 @@ class FleetQueue:
         tracked.line = None
         self._n -= 1
 
-    def next(self, passed_over: Container[Line]) -> Tracked | None:
-        """Whose turn it is, lines that are passed over left out."""
-        heads = [line[0] for name, line in self._lines.items() if name not in passed_over]
+    def next(self, passed_over: Mapping[Line, int]) -> Tracked | None:
+        """Whose turn it is, if so many at the head of each line are passed over."""
+        at = passed_over.get
+        heads = [
+            line[at(name, 0)]
+            for name, line in self._lines.items()
+            if at(name, 0) < min(len(line), LOOKED_AT)
+        ]
         return min(heads, key=self._turn, default=None)
 
     def _turn(self, tracked: Tracked) -> tuple[Any, ...]:

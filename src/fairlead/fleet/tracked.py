@@ -37,6 +37,7 @@ class Tracked:
 
     __slots__ = (
         "attempt",
+        "awaits",
         "choices",
         "deaths",
         "dispatched_s",
@@ -52,6 +53,7 @@ class Tracked:
         "produced",
         "queued_s",
         "rank",
+        "ranked_s",
         "refused",
         "request",
         "said",
@@ -84,6 +86,9 @@ class Tracked:
         self.queued_s = now
         self.due_s = float("inf")
         """When its first token must come, as far as that says whose turn it is."""
+        self.awaits: InstanceId | None = None
+        """The instance for whose turn it waits in the queue, the best for it at `ranked_s`."""
+        self.ranked_s = now
         self.line: tuple[Any, ...] | None = None
         """Where it stands in the fleet's queue, and after whom."""
         self.rank = 0
