@@ -157,6 +157,26 @@ def test_a_short_partition_is_bridged_and_a_long_one_makes_the_instance_join_aga
         assert not simulator.machines[next(iter(simulator.machines))].node.idles
 
 
+def test_an_instance_that_is_told_to_stop_hands_on_what_it_holds_and_ends() -> None:
+    seen = Seen()
+    fault = {"at_s": 0.5, "instance": "p-1", "restart": False}
+    _, columns = watched(config(), six(2000), {"leave": [fault]}, observers=[seen.observe])
+    assert endings(columns) == [Ending.FINISHED] * 6
+    assert not columns.resumed.any()
+    (down_s,) = seen.times(InstanceDown, "p-1")
+    assert 0.5 < down_s < columns.ended_s.min()
+    assert seen.times(InstanceUp) == [0.0] * 3
+
+
+def test_one_whose_time_is_up_before_it_is_empty_dies_with_what_it_holds() -> None:
+    fault = {"at_s": 0.5, "instance": "p-1", "grace_s": 0.001}
+    seen, soon = Seen(), config(simulation={"start_up_s": 1.0})
+    _, columns = watched(soon, six(2000), {"leave": [fault]}, observers=[seen.observe])
+    assert endings(columns) == [Ending.FINISHED] * 6
+    assert columns.resumed.sum() == 2
+    assert len(seen.times(InstanceUp, "p-1")) == 2
+
+
 @pytest.mark.parametrize("kind", ["lost", "doubled", "late", "reordered"])
 def test_streams_stay_whole_whatever_a_link_does(kind: str) -> None:
     fault = {kind: 0.3, "late_s": 0.05}

@@ -36,6 +36,11 @@ def _death(rng: Random, until_s: float) -> dict[str, Any]:
     }
 
 
+def _leave(rng: Random, until_s: float) -> dict[str, Any]:
+    grace_s = rng.choice([0.05, 1.0, 5.0])
+    return {**_when(rng, until_s), "grace_s": grace_s, "restart": rng.random() < 0.8}
+
+
 def _stall(rng: Random, until_s: float) -> dict[str, Any]:
     for_s = rng.choice([0.05, 0.5, 3.0])
     return {**_when(rng, until_s), "for_s": for_s, "process": rng.random() < 0.5}
@@ -76,6 +81,7 @@ def _burst(rng: Random, until_s: float) -> dict[str, Any]:
 
 _MAKERS: Mapping[str, Callable[[Random, float], dict[str, Any]]] = {
     "death": _death,
+    "leave": _leave,
     "stall": _stall,
     "slow": _slow,
     "partition": _partition,
@@ -84,4 +90,4 @@ _MAKERS: Mapping[str, Callable[[Random, float], dict[str, Any]]] = {
     "hang_up": _hang_up,
     "burst": _burst,
 }
-_OF_ONE = ("death", "stall", "slow", "partition", "messages")
+_OF_ONE = ("death", "leave", "stall", "slow", "partition", "messages")

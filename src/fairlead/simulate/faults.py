@@ -72,6 +72,21 @@ class Death(TimedOne):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(TimedOne):
+    """An instance is told to stop by somebody else than the gateway, and says so: it ends when
+    there is nothing left inside, or when its time is up."""
+
+    grace_s: float = 30.0
+    """Its time."""
+    restart: bool = True
+    """After `start_up_s` it is up again with nothing in it."""
+
+    def __post_init__(self) -> None:
+        Timed.__post_init__(self)
+        _positive("grace_s", self.grace_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stall(TimedOne):
     """An instance makes no progress for a while."""
 
@@ -190,6 +205,7 @@ class Faults:
     """A whole file of them, in the order in which they stand there."""
 
     death: tuple[Death, ...] = ()
+    leave: tuple[Leave, ...] = ()
     stall: tuple[Stall, ...] = ()
     slow: tuple[Slow, ...] = ()
     partition: tuple[Partition, ...] = ()
@@ -201,7 +217,7 @@ class Faults:
     def check_names(self, instances: Collection[str]) -> None:
         """Raises `ConfigError` where a fault befalls an instance that the fleet does not have."""
         problems = []
-        for kind in ("death", "stall", "slow", "partition", "messages"):
+        for kind in ("death", "leave", "stall", "slow", "partition", "messages"):
             for i, fault in enumerate(getattr(self, kind), start=1):
                 if fault.instance and fault.instance not in instances:
                     near = suggest(fault.instance, list(instances))

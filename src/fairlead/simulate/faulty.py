@@ -12,6 +12,7 @@ from fairlead.simulate.faults import (
     Death,
     Faults,
     GatewayRestart,
+    Leave,
     Partition,
     Slow,
     Stall,
@@ -104,7 +105,7 @@ class FaultySimulator(Simulator):
 
     def _schedule(self) -> None:
         faults, names = self._faults, list(self.machines)
-        for kind in ("death", "stall", "slow", "partition"):
+        for kind in ("death", "leave", "stall", "slow", "partition"):
             for i, fault in enumerate(getattr(faults, kind)):
                 stream = f"{self._seed} {kind} {i}"
                 for name in victims(fault, stream, names):
@@ -129,6 +130,8 @@ class FaultySimulator(Simulator):
         match fault:
             case Death():
                 machine.die(silent=fault.silent, frames=fault.frames, restart=fault.restart)
+            case Leave():
+                machine.leave(fault.grace_s, restart=fault.restart)
             case Stall():
                 machine.stall(fault.for_s, process=fault.process)
             case Slow():

@@ -12,7 +12,7 @@ from random import Random
 from typing import Protocol
 
 from fairlead.fleet.pool_config import PoolConfig
-from fairlead.model import Event, Handoff, InstanceDown, InstanceUp
+from fairlead.model import Event, Handoff, InstanceDown, InstanceUp, Leaving
 from fairlead.simulate.faults import Faults
 from fairlead.simulate.faulty_link import HELD, FaultyLink
 from fairlead.simulate.faulty_node import FaultyNode
@@ -56,6 +56,8 @@ class FaultyMachine(Machine):
         self._dialling = False
         self._frozen = 0
         """Reasons why its process stands still."""
+        self._leaves = False
+        """It was told to stop."""
         self._factors: list[float] = []
         """By which its steps take longer."""
         self._born_s = 0.0
@@ -153,6 +155,25 @@ class FaultyMachine(Machine):
         if restart:
             self._later(self._world.settings.start_up_s, self._boot)
 
+    def leave(self, grace_s: float, *, restart: bool) -> None:
+        """It was told to stop, and tells the gateway until nothing is left inside."""
+        if self.alive and not self._leaves:
+            self._leaves = True
+            self._leave_by((self.faulty_node, self._world.heap.now + grace_s, restart))
+
+    def _leave_by(self, leaving: tuple[FaultyNode, float, bool]) -> None:
+        node, latest_s, restart = leaving
+        if node is not self.node or not self.alive:
+            return  # It died of something else.
+        if latest_s <= self._world.heap.now or not node.instance.attempts:
+            self.die(silent=False, frames="arrive", restart=restart)
+            return
+        if node.linked and not self._frozen:
+            node.speak()
+            self._tell([Leaving(self.name)])
+        heap, report_s = self._world.heap, self._world.settings.report_s
+        heap.at(min(heap.now + report_s, latest_s), FAULT, self._leave_by, leaving)
+
     def stall(self, for_s: float, *, process: bool) -> None:
         if not self.alive:
             return
@@ -191,6 +212,7 @@ class FaultyMachine(Machine):
 
     def _boot(self, _: None) -> None:
         self.node = self._start()
+        self._leaves = False
         self.faulty_node.slow_down(max(self._factors, default=1.0))
         self._dial_first()
 

@@ -17,6 +17,7 @@ from fairlead.simulate.faults import (
     Faults,
     GatewayRestart,
     HangUp,
+    Leave,
     Messages,
     Partition,
     Slow,
@@ -25,6 +26,7 @@ from fairlead.simulate.faults import (
 
 KINDS: Mapping[str, type[Any]] = {
     "death": Death,
+    "leave": Leave,
     "stall": Stall,
     "slow": Slow,
     "partition": Partition,
