@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from fairlead.fleet import Fleet, Limits
-from fairlead.fleet.queue import LOOKED_AT
+from fairlead.fleet.queue import LOOKED_AT, PASSED_OVER
 from fairlead.model import (
     Dispatch,
     InstanceId,
@@ -243,3 +243,16 @@ def test_in_a_line_so_many_are_passed_over_and_no_more() -> None:
     w.arrive(asked("f99", prompt=11))
     assert sent(begin_on_b(w, "f2")) == []
     assert begin(w, "f0") == ["f10", "f99"]
+
+
+def test_of_a_crowd_of_users_so_many_are_asked_and_no_more(monkeypatch: Any) -> None:
+    """Each has a line of their own, and all wait for the same instance."""
+    w = two_with_work()
+    for i in range(2 * PASSED_OVER):
+        w.arrive(asked(f"f{10 + i}", prompt=10, user=f"user {i}"))
+    asked_about = []
+    monkeypatch.setattr(
+        w.fleet._placement.holding, "still_waits", lambda *a: not asked_about.append(a)
+    )
+    assert sent(begin_on_b(w, "f2")) == []
+    assert len(asked_about) == PASSED_OVER

@@ -13,7 +13,7 @@ from fairlead.fleet.holding import Holding
 from fairlead.fleet.later import Later
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
-from fairlead.fleet.queue import LOOKED_AT, FleetQueue, Line
+from fairlead.fleet.queue import FleetQueue, LeftOut
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Choices, Tracked
@@ -219,24 +219,26 @@ class Placement:
         """Gives queued requests to instances that have room again, one after the other as their
         turns come."""
         actions: list[Action] = []
-        passed_over: dict[Line, int] = {}
-        full: dict[str, None] = {}
-        while (tracked := self.queue.next(passed_over)) is not None:
-            model, line = tracked.request.model, tracked.line
-            assert line is not None
-            # Where all that begin requests are full, who is too long for them may go elsewhere.
-            skip = model in full and not tracked.unfit
-            candidates = [] if skip else self.candidates_for(tracked)
+        left_out = LeftOut()
+        while (found := self._place_next(left_out, now)) is not None:
+            actions += found
+        return actions
+
+    def _place_next(self, left_out: LeftOut, now: float) -> list[Action] | None:
+        """What is done about the first that does not have to wait longer; None: all of them do."""
+        for tracked in self.queue.in_turn():
+            if left_out.holds(tracked):
+                continue
+            candidates = self.candidates_for(tracked)
             if not candidates:
-                passed_over[line] = LOOKED_AT
-                if not self.holding.active and not tracked.unfit:
-                    full[model] = None
+                left_out.add_line(tracked, all_alike=not self.holding.active)
                 continue
             if not self.holding.still_waits(tracked, candidates, now):
-                actions += self._take_turn(tracked, candidates, now)
-            if tracked in self.queue:
-                passed_over[line] = passed_over.get(line, 0) + 1
-        return actions
+                actions = self._take_turn(tracked, candidates, now)
+                if tracked not in self.queue:
+                    return actions
+            left_out.add(tracked)
+        return None
 
     def _take_turn(self, tracked: Tracked, candidates: list[Shadow], now: float) -> list[Action]:
         """One that was held back while the queue moved is asked about once more: if it cannot be in

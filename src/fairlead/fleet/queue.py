@@ -4,10 +4,12 @@ them go; those whose order is left open, by when they are due."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from fairlead.fleet.tracked import Tracked
+from fairlead.model import RequestId
 from fairlead.policies.fairness import FairnessPolicy, Lane
 
 Line = tuple[Any, ...]
@@ -18,6 +20,9 @@ the second."""
 LOOKED_AT = 16
 """So many of one line may be passed over because they wait for an instance that has no turn for
 them; where all of these do, nor do those behind them go."""
+PASSED_OVER = 64
+"""So many requests for one model are asked each time whether their turn has come: a bound on what
+a crowd of users costs, each of whom has a line of their own."""
 
 
 class FleetQueue:
@@ -74,15 +79,11 @@ class FleetQueue:
         tracked.line = None
         self._n -= 1
 
-    def next(self, passed_over: Mapping[Line, int]) -> Tracked | None:
-        """Whose turn it is, if so many at the head of each line are passed over."""
-        at = passed_over.get
-        heads = [
-            line[at(name, 0)]
-            for name, line in self._lines.items()
-            if at(name, 0) < min(len(line), LOOKED_AT)
-        ]
-        return min(heads, key=self._turn, default=None)
+    def in_turn(self) -> Iterator[Tracked]:
+        """As their turns come, the first of each line. Holds until somebody comes or goes."""
+        lines = sorted(self._lines.values(), key=lambda line: self._turn(line[0]))
+        for line in lines:
+            yield from line[:LOOKED_AT]
 
     def _turn(self, tracked: Tracked) -> tuple[Any, ...]:
         if tracked.call_has_begun:
@@ -101,6 +102,44 @@ class FleetQueue:
         lines = [line for name, line in self._lines.items() if name[1] == lane]
         fresh = [one for line in lines for one in line if not one.call_has_begun]
         return max(fresh, key=_rank, default=None)
+
+
+class LeftOut:
+    """Those that were looked at already while the queue is gone through once, and stay."""
+
+    def __init__(self) -> None:
+        self._requests: dict[RequestId, None] = {}
+        self._lines: dict[Line, None] = {}
+        self._full: dict[str, None] = {}
+        """Models for which all that begin requests are full."""
+        self._n: Counter[str] = Counter()
+        """By model, how many have stayed."""
+
+    def holds(self, tracked: Tracked) -> bool:
+        model, line = tracked.request.model, tracked.line
+        assert line is not None
+        if (
+            self._n[model] >= PASSED_OVER
+            or line in self._lines
+            or tracked.request.id in self._requests
+        ):
+            return True
+        # Who is too long for all that begin requests may go elsewhere.
+        return model in self._full and not tracked.unfit
+
+    def add(self, tracked: Tracked) -> None:
+        self._requests[tracked.request.id] = None
+        self._n[tracked.request.model] += 1
+
+    def add_line(self, tracked: Tracked, *, all_alike: bool) -> None:
+        """Nobody has room for it, nor for those behind it; where `all_alike`, for nobody."""
+        assert tracked.line is not None
+        self._lines[tracked.line] = None
+        if tracked.unfit:
+            return  # Others may have room where it does not fit.
+        self._n[tracked.request.model] += 1
+        if all_alike:
+            self._full[tracked.request.model] = None
 
 
 def _rank(tracked: Tracked) -> int:
