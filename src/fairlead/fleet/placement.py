@@ -119,9 +119,11 @@ class Placement:
         return self.queue.part_before(request.model, lane, due_s)
 
     def _due_s(self, request: Request) -> float:
-        """When its first token must come, if it decoded as fast as they do now on an instance."""
+        """When its turn must have come, if it decoded as fast as they do now on an instance."""
         beginners = self._roster.beginners(request.model)
-        return beginners[0].due_s(request) if self.holding.active and beginners else float("inf")
+        return (
+            beginners[0].begin_by_s(request) if self.holding.active and beginners else float("inf")
+        )
 
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that

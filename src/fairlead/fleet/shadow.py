@@ -26,6 +26,10 @@ CHUNK_TOKENS = 2048
 """Prefill is priced in steps of this size; what instances really use is theirs to know."""
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
+LONG = 1.5
+"""So many times what is expected: one answer in five is longer, where lengths spread as in chats."""
+PROMPTS_AT_MOST = 0.6
+"""Of an instance's time; what is above comes of a burst and does not last."""
 STRETCHED = 1.25
 """By so much prefills that come between stretch a token, where requests wait."""
 LEAST_LEFT = 0.01
@@ -437,6 +441,15 @@ class Shadow:
         output_tokens = self._lengths.expected(request)
         token_s = STRETCHED * self._decode_step_s(self.running + 1)
         due_s = request.objective.first_due_s(output_tokens, token_s)
+        return float("inf") if due_s is None else request.arrival_s + due_s
+
+    def begin_by_s(self, request: RequestView) -> float:
+        """When it should begin to keep what it was promised, on the gateway's clock, if tokens take
+        as long as they do here now, prompts that keep coming included, and its answer is rather
+        long: whoever begins when they are due is late as often as not."""
+        self._advance()
+        token_s = self._token_s(min(self._flow.share(self._now), PROMPTS_AT_MOST))
+        due_s = request.objective.first_due_s(LONG * self._lengths.expected(request), token_s)
         return float("inf") if due_s is None else request.arrival_s + due_s
 
     def _ahead(self, request: RequestView) -> tuple[int, float]:

@@ -39,6 +39,8 @@ times over."""
 LONGEST_S = 60.0
 """CPU time of a run that is held to hang; usual ones take less than a second."""
 LAST_EVENTS = 12
+KV_BYTES = 1 << 17
+"""Of one token, in the models that scenarios serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,14 @@ def _patience_s(scenario: Scenario) -> float:
 
 
 def _rest_s(scenario: Scenario) -> float:
-    """Within this, what nobody waits for is noticed by reports, and cancelled."""
+    """Within this, what nobody waits for is noticed by reports, and cancelled; a stage of a
+    hand-off that is on its way is copied to its end."""
     simulation = scenario.fleet["simulation"]
     trip_s = simulation["delay_s"] + simulation["jitter_s"]
-    return float(1.0 + 5 * simulation["report_s"] + simulation["tick_s"] + 10 * trip_s)
+    tokens = max(pool["n_blocks"] * pool["block_tokens"] for pool in scenario.fleet["pool"])
+    copy_s = tokens * KV_BYTES / simulation["handoff_bytes_per_s"]
+    noticed_s = 5 * simulation["report_s"] + simulation["tick_s"]
+    return float(1.0 + noticed_s + 10 * trip_s + copy_s)
 
 
 def attempt(scenario: Scenario, *, every: int = EVERY) -> Failure | None:
