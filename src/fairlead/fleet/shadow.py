@@ -27,7 +27,7 @@ CHUNK_TOKENS = 2048
 LOOKED_AT = 32
 """Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 LONG = 1.5
-"""So many times what is expected: one answer in five is longer, where lengths spread as in chats."""
+"""Times what is expected: one in five is longer, of answers that spread as those of chats do."""
 PROMPTS_AT_MOST = 0.6
 """Of an instance's time; what is above comes of a burst and does not last."""
 STRETCHED = 1.25
