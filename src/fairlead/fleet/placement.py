@@ -101,9 +101,8 @@ class Placement:
         """The same for one that is here already, without those that have said that they can never
         serve it."""
         candidates = [shadow for shadow in self.who_may_begin(tracked) if shadow.has_room]
-        if tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates):
-            return candidates
-        return []
+        begins = tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates)
+        return candidates if begins else []
 
     def later(self, request: Request, now: float) -> list[Later]:
         """Those that would begin the request when it has had its time in the queue, where somebody
@@ -120,10 +119,8 @@ class Placement:
 
     def _due_s(self, request: Request) -> float:
         """When its turn must have come, if it decoded as fast as they do now on an instance."""
-        beginners = self._roster.beginners(request.model)
-        return (
-            beginners[0].begin_by_s(request) if self.holding.active and beginners else float("inf")
-        )
+        beginners = self._roster.beginners(request.model) if self.holding.active else ()
+        return beginners[0].begin_by_s(request) if beginners else float("inf")
 
     def who_may_begin(self, tracked: Tracked) -> Sequence[Shadow]:
         """Instances to which it is sent, with room or without: where it is too long for all that
@@ -307,14 +304,14 @@ class Placement:
         """Ends those that have queued for longer than anybody should; not those who wait their
         turn, and were promised no time, while instances have room."""
         late_s = now - self._limits.max_queued_s
+        late = [tracked for tracked in self.queue if tracked.queued_s < late_s]
+        kept = {model for model in {t.request.model for t in late} if self.holding.places(model)}
         actions: list[Action] = []
-        for tracked in [tracked for tracked in self.queue if tracked.queued_s < late_s]:
-            request = tracked.request
-            if not request.objective.timed and self.holding.places(request.model):
-                continue
-            actions += self.give_up(
-                tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
-            )
+        for tracked in late:
+            if tracked.request.objective.timed or tracked.request.model not in kept:
+                actions += self.give_up(
+                    tracked, RejectWhy.WAITED_TOO_LONG, CompleteWhy.NO_INSTANCE_LEFT
+                )
         return actions
 
     def _forget(self, tracked: Tracked) -> None:

@@ -16,7 +16,6 @@ Line = tuple[Any, ...]
 """Requests of one lane and one model wait in one line: where the first finds no place, nor does
 the second."""
 
-
 LOOKED_AT = 16
 """So many of one line may be passed over because they wait for an instance that has no turn for
 them; where all of these do, nor do those behind them go."""

@@ -306,7 +306,7 @@ class Shadow:
         """A request was sent here."""
         tokens = self._ask(request).uncached + produced
         # One that is mid-stream goes before all that have not begun.
-        due_s = self._now if produced else self.due_s(request)
+        due_s = self._now if produced else self._due_s(request)
         self._flow.add(self._now, self.added_s(request))
         if request.objective.patient and not produced:
             self._patient.add(request.id)
@@ -436,27 +436,28 @@ class Shadow:
         """How many more it would let wait."""
         return 0 if self.draining else max(self._max_waiting - self.waiting, 0)
 
-    def due_s(self, request: RequestView) -> float:
-        """When the first token must come, on the gateway's clock."""
-        output_tokens = self._lengths.expected(request)
-        token_s = STRETCHED * self._decode_step_s(self.running + 1)
-        due_s = request.objective.first_due_s(output_tokens, token_s)
-        return float("inf") if due_s is None else request.arrival_s + due_s
-
     def begin_by_s(self, request: RequestView) -> float:
         """When it should begin to keep what it was promised, on the gateway's clock, if tokens take
         as long as they do here now, prompts that keep coming included, and its answer is rather
         long: whoever begins when they are due is late as often as not."""
         self._advance()
         token_s = self._token_s(min(self._flow.share(self._now), PROMPTS_AT_MOST))
-        due_s = request.objective.first_due_s(LONG * self._lengths.expected(request), token_s)
+        return self._first_by_s(request, LONG * self._lengths.expected(request), token_s)
+
+    def _due_s(self, request: RequestView) -> float:
+        """When the first token must come, on the gateway's clock."""
+        token_s = STRETCHED * self._decode_step_s(self.running + 1)
+        return self._first_by_s(request, self._lengths.expected(request), token_s)
+
+    def _first_by_s(self, request: RequestView, output_tokens: float, token_s: float) -> float:
+        due_s = request.objective.first_due_s(output_tokens, token_s)
         return float("inf") if due_s is None else request.arrival_s + due_s
 
     def _ahead(self, request: RequestView) -> tuple[int, float]:
         """Requests, and their tokens, that will be computed before this one if it came now."""
         if not self._urgent_first or not self._pending:
             return self.waiting, self._backlog_tokens
-        mine_s, now = self.due_s(request), self._now
+        mine_s, now = self._due_s(request), self._now
         n_ahead = ahead = 0
         for tokens, due_s, _ in self._pending.values():
             if now <= due_s <= mine_s:
@@ -480,7 +481,7 @@ class Shadow:
         if not self._urgent_first:
             return self.waiting
         now, rate_per_s = self._present.now, self._prefill_rate_per_s()
-        mine_s = self.due_s(request)
+        mine_s = self._due_s(request)
         in_time = now + hold_s + request.prompt_tokens / rate_per_s <= mine_s
         if not in_time or mine_s == float("inf"):
             return self.waiting

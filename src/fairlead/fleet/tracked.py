@@ -85,7 +85,7 @@ class Tracked:
         """What the engine said that refused it last, or failed at it."""
         self.queued_s = now
         self.due_s = float("inf")
-        """When its first token must come, as far as that says whose turn it is."""
+        """When its turn must have come, where the fleet keeps the order."""
         self.awaits: InstanceId | None = None
         """The instance for whose turn it waits in the queue, the best for it at `ranked_s`."""
         self.ranked_s = now
