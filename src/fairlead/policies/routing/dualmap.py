@@ -66,9 +66,9 @@ class DualMap:
 
     def _pair(self, key: bytes, candidates: Sequence[InstanceView]) -> list[InstanceView]:
         """The two that the key stands for; where both hashes name one, the next takes its place."""
-        first = next(self._ring.clockwise(key, candidates, b"first"))
-        others = self._ring.walk(key, b"second")
-        return [first, next(view for view in others if view is not first)]
+        self._ring.show(candidates)
+        first = next(self._ring.walk(key, b"first"))
+        return [first, next(view for view in self._ring.walk(key, b"second") if view is not first)]
 
     def _key(self, request: RequestView, n_instances: int) -> bytes:
         names = request.block_hashes
