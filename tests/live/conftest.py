@@ -146,3 +146,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[[str], LiveFleet]]:
     yield start
     for fleet in fleets:
         fleet.stop()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model with random weights, as vLLM reads it."""
+    from scripts.make_tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.live.conftest import LiveFleet
-from tests.live.test_kill_a_worker import check, play
+from tests.live.test_kill_a_worker import check, emulated_bodies, play
 
 RESTLESS = """
 tick_s = 0.1
@@ -39,16 +39,7 @@ def test_emulated_streams_that_move_all_the_time_lose_nothing_when_workers_die(
         """
     )
     fleet.wait_for_instances(3)
-    bodies = [
-        {
-            "model": "llama-3.1-8b",
-            "prompt": list(range(32, 32 + 40 + i)),
-            "max_tokens": 250 + i,
-            "seed": i,
-            "ignore_eos": True,
-        }
-        for i in range(24)
-    ]
+    bodies = emulated_bodies(24, at_least=250)
     calm = play(fleet, bodies, deaths=0)
     check(calm, bodies)
     assert handed_off(fleet) >= 10

@@ -71,6 +71,35 @@ def check(streams: list[Stream], bodies: list[dict[str, Any]]) -> None:
         assert one["positions"] == list(range(body["max_tokens"])), "repeated or skipped"
 
 
+def emulated_bodies(n: int, at_least: int) -> list[dict[str, Any]]:
+    """Of `at_least` tokens and more."""
+    return [
+        {
+            "model": "llama-3.1-8b",
+            "prompt": list(range(32, 72 + i)),
+            "max_tokens": at_least + i,
+            "seed": i,
+            "ignore_eos": True,
+        }
+        for i in range(n)
+    ]
+
+
+def nano_bodies(n: int, at_least: int) -> list[dict[str, Any]]:
+    """Of `at_least` tokens and more, greedy and drawn by turns."""
+    return [
+        {
+            "model": "fairlead-nano",
+            "prompt": [65 + (7 * i + j) % 26 for j in range(40)],
+            "max_tokens": at_least + i,
+            "temperature": 0.8 * (i % 2),
+            "seed": i,
+            "ignore_eos": True,
+        }
+        for i in range(n)
+    ]
+
+
 def test_no_stream_of_an_emulated_fleet_fails_repeats_or_skips_a_token(
     serve: Callable[[str], LiveFleet],
 ) -> None:
@@ -84,16 +113,7 @@ def test_no_stream_of_an_emulated_fleet_fails_repeats_or_skips_a_token(
         """
     )
     fleet.wait_for_instances(3)
-    bodies = [
-        {
-            "model": "llama-3.1-8b",
-            "prompt": list(range(32, 32 + 40 + i)),
-            "max_tokens": 250 + i,
-            "seed": i,
-            "ignore_eos": True,
-        }
-        for i in range(24)
-    ]
+    bodies = emulated_bodies(24, at_least=250)
     undisturbed = play(fleet, bodies, deaths=0)
     check(undisturbed, bodies)
     disturbed = play(fleet, bodies, deaths=2)

@@ -14,20 +14,11 @@ import pytest
 
 from tests.fake_kubernetes import TOKEN, FakeKubernetes, serving
 from tests.live.conftest import LiveFleet, free_port
-from tests.live.test_kill_a_worker import check, play
+from tests.live.test_kill_a_worker import check, emulated_bodies, play
 from tests.live.test_scaling import resize
 
 MODEL = "llama-3.1-8b"
-BODIES = [
-    {
-        "model": MODEL,
-        "prompt": list(range(32, 72 + i)),
-        "max_tokens": 150 + i,
-        "seed": i,
-        "ignore_eos": True,
-    }
-    for i in range(6)
-]
+BODIES = emulated_bodies(6, at_least=150)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.conftest import PATIENCE_S, LiveFleet
 from tests.live.test_handoff import handed_off
-from tests.live.test_kill_a_worker import check, play
+from tests.live.test_kill_a_worker import check, nano_bodies, play
 
 EMBEDDED = """
 tick_s = 0.2
@@ -37,17 +37,7 @@ def test_what_a_stopped_worker_holds_is_handed_off(serve: Callable[[str], LiveFl
     pytest.importorskip("torch", reason="needs fairlead[engine]")
     fleet = serve(EMBEDDED)
     fleet.wait_for_instances(2)
-    bodies = [
-        {
-            "model": "fairlead-nano",
-            "prompt": [65 + (7 * i + j) % 26 for j in range(40)],
-            "max_tokens": 240 + i,
-            "temperature": 0.8 * (i % 2),
-            "seed": i,
-            "ignore_eos": True,
-        }
-        for i in range(8)
-    ]
+    bodies = nano_bodies(8, at_least=240)
     calm = play(fleet, bodies, deaths=0)
     check(calm, bodies)
     stopped: list[psutil.Process] = []

@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.live.conftest import PATIENCE_S, LiveFleet
-from tests.live.test_kill_a_worker import check, play
+from tests.live.test_kill_a_worker import check, emulated_bodies, play
 from tests.live.test_scaling import resize
 
 pytest.importorskip("ray", reason="needs fairlead[ray]")
@@ -76,16 +76,7 @@ def _title(process: psutil.Process) -> str:
 
 def test_a_node_dies_under_streams_and_no_token_is_lost(cluster: Any, fleet: LiveFleet) -> None:
     up(fleet, 2)
-    bodies = [
-        {
-            "model": "llama-3.1-8b",
-            "prompt": list(range(32, 32 + 40 + i)),
-            "max_tokens": 250 + i,
-            "seed": i,
-            "ignore_eos": True,
-        }
-        for i in range(16)
-    ]
+    bodies = emulated_bodies(16, at_least=250)
     calm = play(fleet, bodies, deaths=0)
     check(calm, bodies)
     node = cluster.list_all_nodes()[-1]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from tests.live.conftest import LiveFleet
-from tests.live.test_kill_a_worker import check, play
+from tests.live.test_kill_a_worker import check, nano_bodies, play
 
 FOUR = """
 tick_s = 0.2
@@ -32,17 +32,7 @@ def test_from_four_to_two_and_to_three_without_a_broken_stream(
 ) -> None:
     fleet = serve(FOUR)
     fleet.wait_for_instances(4)
-    bodies = [
-        {
-            "model": "fairlead-nano",
-            "prompt": [65 + (7 * i + j) % 26 for j in range(40)],
-            "max_tokens": 300 + i,
-            "temperature": 0.8 * (i % 2),
-            "seed": i,
-            "ignore_eos": True,
-        }
-        for i in range(12)
-    ]
+    bodies = nano_bodies(12, at_least=300)
     calm = play(fleet, bodies, deaths=0)
     check(calm, bodies)
     smaller = threading.Timer(1.0, resize, (fleet, 4, 2))

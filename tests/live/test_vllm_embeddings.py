@@ -14,12 +14,12 @@ import pytest
 
 from tests.live.conftest import LiveFleet
 from tests.live.test_vllm_engines import Client, answerers
-from tests.live.vllm_server import HOW, VllmServer, find_python
+from tests.live.vllm_server import VllmServer, needs_vllm, serving
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
-PYTHON = find_python()
-pytestmark = pytest.mark.skipif(PYTHON is None, reason=HOW)
+pytestmark = needs_vllm
 
+FLAGS = ("--runner", "pooling", "--convert", "embed")
 TEXTS = ["The captain sails the ship.", "ok", "A captain sails his ship. " * 40]
 OURS = """
         [[pool]]
@@ -32,22 +32,9 @@ OURS = """
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts.make_tiny_model import make_tiny_model
-
-    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    assert PYTHON is not None
-    log = tmp_path_factory.mktemp("vllm") / "0.log"
-    server = VllmServer(PYTHON, model, log, "--runner", "pooling", "--convert", "embed")
-    try:
-        server.wait()
+    with serving(model, tmp_path_factory.mktemp("vllm"), *FLAGS) as (server,):
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -21,11 +21,10 @@ import pytest
 
 from tests.live.conftest import PATIENCE_S, LiveFleet
 from tests.live.test_kill_a_worker import check, play
-from tests.live.vllm_server import HOW, VllmServer, find_python
+from tests.live.vllm_server import VllmServer, needs_vllm, serving
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
-PYTHON = find_python()
-pytestmark = pytest.mark.skipif(PYTHON is None, reason=HOW)
+pytestmark = needs_vllm
 
 HELLO = [{"role": "user", "content": "What is a fleet?"}]
 ROUNDS = 3
@@ -33,27 +32,12 @@ ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts.make_tiny_model import make_tiny_model
-
-    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def servers(
     model: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[list[VllmServer]]:
-    assert PYTHON is not None
-    logs = tmp_path_factory.mktemp("vllm")
-    servers = [VllmServer(PYTHON, model, logs / f"{i}.log") for i in range(2)]
-    try:
-        for server in servers:
-            server.wait()
+    with serving(model, tmp_path_factory.mktemp("vllm"), n=2) as servers:
         pytestconfig.get_terminal_writer().line(f"vLLM {servers[0].version()}")
         yield servers
-    finally:
-        for server in servers:
-            server.kill()
 
 
 @pytest.fixture

@@ -31,11 +31,10 @@ from tests.live.test_vllm_engines import (
     token_ids,
 )
 from tests.live.tool_questions import TOOL_QUESTIONS
-from tests.live.vllm_server import HOW, find_python
+from tests.live.vllm_server import PYTHON, needs_vllm
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
-PYTHON = find_python()
-pytestmark = pytest.mark.skipif(PYTHON is None, reason=HOW)
+pytestmark = needs_vllm
 SOURCE = Path(__file__).parents[2] / "src"
 
 VLLM = """
@@ -60,13 +59,6 @@ threads = 1
 block_tokens = 32
 kv_gib = 0.1
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts.make_tiny_model import make_tiny_model
-
-    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -15,31 +15,18 @@ import pytest
 from tests.live.conftest import LiveFleet
 from tests.live.test_vllm_engines import Client
 from tests.live.tool_questions import NAMED, SCHEMA, TOOL_QUESTIONS, TOOLS
-from tests.live.vllm_server import HOW, VllmServer, find_python
+from tests.live.vllm_server import VllmServer, needs_vllm, serving
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
-PYTHON = find_python()
-pytestmark = pytest.mark.skipif(PYTHON is None, reason=HOW)
+pytestmark = needs_vllm
 
 FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts.make_tiny_model import make_tiny_model
-
-    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    assert PYTHON is not None
-    server = VllmServer(PYTHON, model, tmp_path_factory.mktemp("vllm") / "0.log", *FLAGS)
-    try:
-        server.wait()
+    with serving(model, tmp_path_factory.mktemp("vllm"), *FLAGS) as (server,):
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.live.conftest import free_port
 
@@ -42,6 +46,10 @@ def _environment() -> dict[str, str]:
     }
     # Our own path must not shadow what is installed beside vLLM.
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
+
+
+PYTHON = find_python()
+needs_vllm = pytest.mark.skipif(PYTHON is None, reason=HOW)
 
 
 class VllmServer:
@@ -99,3 +107,17 @@ class VllmServer:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+@contextmanager
+def serving(model: Path, logs: Path, *more: str, n: int = 1) -> Iterator[list[VllmServer]]:
+    """`n` servers of the model that answer, until the block ends."""
+    assert PYTHON is not None
+    servers = [VllmServer(PYTHON, model, logs / f"{i}.log", *more) for i in range(n)]
+    try:
+        for server in servers:
+            server.wait()
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
