@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,23 @@ class Meter:
         """The same without those that it has started."""
         return _cpu_s(self._process)
 
+    async def spent(self, seconds: float, unit: str, count: Callable[[], int]) -> dict[str, float]:
+        """CPU per token or request, whichever `unit` is counted, and its rate, in the next
+        `seconds`."""
+        n = -count()
+        own_s, cpu_s, began = -self.own_cpu_s(), -self.cpu_s(), time.perf_counter()
+        await asyncio.sleep(seconds)
+        own_s, cpu_s = own_s + self.own_cpu_s(), cpu_s + self.cpu_s()
+        lasted_s = time.perf_counter() - began
+        n += count()
+        if not n:
+            raise RuntimeError(f"no {unit} came in {lasted_s:.0f} s")
+        return {
+            f"us_per_{unit}": 1e6 * cpu_s / n,
+            f"own_us_per_{unit}": 1e6 * own_s / n,
+            f"{unit}s_per_s": n / lasted_s,
+        }
+
     def rss_mb(self) -> float:
         """Of all of them."""
         return sum(float(process.memory_info().rss) for process in self._tree()) / 1e6
@@ -141,19 +158,9 @@ async def measure_streams(meter: Meter, address: str, n: int, seconds: float) ->
     """CPU per streamed token while `n` streams run."""
     async with streams(address, n) as clients:
         await asyncio.sleep(1.0)
-        tokens = -sum(client.n_events for client in clients)
-        own_s, cpu_s, began = -meter.own_cpu_s(), -meter.cpu_s(), time.perf_counter()
-        await asyncio.sleep(seconds)
-        own_s, cpu_s = own_s + meter.own_cpu_s(), cpu_s + meter.cpu_s()
-        lasted_s = time.perf_counter() - began
-        tokens += sum(client.n_events for client in clients)
-    if not tokens:
-        raise RuntimeError(f"no token came in {lasted_s:.0f} s")
-    return {
-        "us_per_token": 1e6 * cpu_s / tokens,
-        "own_us_per_token": 1e6 * own_s / tokens,
-        "tokens_per_s": tokens / lasted_s,
-    }
+        return await meter.spent(
+            seconds, "token", lambda: sum(client.n_events for client in clients)
+        )
 
 
 @contextlib.asynccontextmanager
@@ -215,23 +222,13 @@ async def measure_requests(meter: Meter, address: str, n: int, seconds: float) -
     loop = asyncio.get_running_loop()
     askers = [(await loop.create_connection(kind, host, int(port)))[1] for _ in range(n)]
     await asyncio.sleep(0.1)
-    n_done = -sum(asker.n_done for asker in askers)
-    own_s, cpu_s = -meter.own_cpu_s(), -meter.cpu_s()
-    await asyncio.sleep(seconds)
-    own_s, cpu_s = own_s + meter.own_cpu_s(), cpu_s + meter.cpu_s()
-    n_done += sum(asker.n_done for asker in askers)
+    spent = await meter.spent(seconds, "request", lambda: sum(asker.n_done for asker in askers))
     for asker in askers:
         asker.stopped = True
     await asyncio.sleep(0.1)
     for asker in askers:
         asker.transport.abort()
-    if not n_done:
-        raise RuntimeError(f"no request was answered in {seconds:g} s")
-    return {
-        "us_per_request": 1e6 * cpu_s / n_done,
-        "own_us_per_request": 1e6 * own_s / n_done,
-        "requests_per_s": n_done / seconds,
-    }
+    return spent
 
 
 async def measure_ttft(address: str, n_streams: int, probes: int) -> list[float]:
