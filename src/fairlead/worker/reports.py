@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
+from fairlead.model import Report
 from fairlead.worker.clock import GatewayClock
+from fairlead.worker.link import Link
+from fairlead.worker.wire import Heartbeat
 
 SOONEST_S = 0.05
 """A change such as a finish is reported at once, unless a report went out this recently: the
@@ -13,11 +18,16 @@ fleet's shadow bridges that much, and a report of hundreds of sequences is not f
 
 
 class Reports:
-    """Times only; `send(whole_cache)` sends one and tells whether it could."""
+    """`picture(now, whole_cache)` is what one tells. None is made while nobody reads: cache news
+    that are not sent would be lost."""
 
-    def __init__(self, clock: GatewayClock, send: Callable[[bool], bool]) -> None:
+    def __init__(
+        self, link: Link, clock: GatewayClock, picture: Callable[[float, bool], Report]
+    ) -> None:
+        self._link = link
         self._clock = clock
-        self._send = send
+        self._picture = picture
+        self._leaving = False
         self._heartbeat_s = 1.0
         self._sent_s = float("-inf")
         self._next: asyncio.TimerHandle | None = None
@@ -35,12 +45,22 @@ class Reports:
             self._has_news = True
             self._in(max(self._sent_s + SOONEST_S - self._clock.now_s(), 0.0))
 
+    def leave(self) -> None:
+        """Each says from now on that the worker is about to go."""
+        self._leaving = True
+        self.soon()
+
     def now(self, whole_cache: bool = False) -> None:
-        now = self._clock.now_s()
-        if self._send(whole_cache):
-            self._sent_s = now
+        if self._link.ready:
+            self._send(whole_cache)
         self._has_news = False
         self._in(self._heartbeat_s)
+
+    def _send(self, whole_cache: bool) -> None:
+        self._sent_s = now = self._clock.now_s()
+        report = self._picture(now, whole_cache)
+        report = msgspec.structs.replace(report, as_of_s=self._clock.gateways(now))
+        self._link.send(Heartbeat(report, leaving=self._leaving))
 
     def stop(self) -> None:
         if self._next is not None:

@@ -20,6 +20,7 @@ import fairlead
 from fairlead.instance.instance import Instance
 from fairlead.model import (
     RefuseWhy,
+    Report,
     Request,
     RequestId,
     Step,
@@ -39,7 +40,6 @@ from fairlead.worker.wire import (
     Abort,
     Drain,
     Frame,
-    Heartbeat,
     Hello,
     Move,
     Moved,
@@ -95,7 +95,7 @@ class Worker:
         self._dismissed: str | None = None
         """Why the gateway sent us away; None while it has not."""
         self._wake = asyncio.Event()
-        self._reports = Reports(self._clock, self._send_report)
+        self._reports = Reports(self._link, self._clock, self._picture)
 
     async def run(self) -> str | None:
         """Serves until drained, and returns None, or until the gateway says goodbye, and returns
@@ -123,7 +123,7 @@ class Worker:
         """From now on nothing new is taken; `run` returns when what is inside has ended, or moved:
         the gateway is told, which sends what it can elsewhere."""
         self._draining = True
-        self._reports.soon()
+        self._reports.leave()
         self._wake.set()
 
     # ---------------------------------------------------------------- steps
@@ -343,12 +343,5 @@ class Worker:
         self._dismissed = await self._link.run()
         self._wake.set()
 
-    def _send_report(self, whole_cache: bool) -> bool:
-        if not self._link.ready:
-            return False
-        now = self._clock.now_s()
-        report = self._instance.report(now, whole_cache=whole_cache)
-        as_of_s = self._clock.gateways(now)
-        report = msgspec.structs.replace(report, as_of_s=as_of_s)
-        self._link.send(Heartbeat(report, leaving=self._draining))
-        return True
+    def _picture(self, now: float, whole_cache: bool) -> Report:
+        return self._instance.report(now, whole_cache=whole_cache)

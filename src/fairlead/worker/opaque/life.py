@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import msgspec
-
 import fairlead
 from fairlead.latency.coefficients import from_coefficients
-from fairlead.model import InstanceSpec, RefuseWhy, Request, RequestId
+from fairlead.model import InstanceSpec, RefuseWhy, Report, Request, RequestId
 from fairlead.worker.clock import GatewayClock
 from fairlead.worker.link import Link
 from fairlead.worker.opaque.asking import Asking
@@ -28,7 +26,6 @@ from fairlead.worker.wire import (
     VERSION,
     Abort,
     Drain,
-    Heartbeat,
     Hello,
     Message,
     Move,
@@ -67,7 +64,7 @@ class Life:
         self._dismissed: str | None = None
         self._draining = False
         self._busy_until_s = float("-inf")
-        self._reports = Reports(self._clock, self._send_report)
+        self._reports = Reports(self._link, self._clock, self._picture)
 
     @property
     def down(self) -> str:
@@ -111,7 +108,7 @@ class Life:
     def drain(self) -> None:
         """From now on nothing new is taken; `run` returns when what is inside has ended."""
         self._draining = True
-        self._reports.soon()
+        self._reports.leave()
         self._see_whether_over()
 
     def _see_whether_over(self) -> None:
@@ -228,17 +225,9 @@ class Life:
         self._see_whether_over()
         self._reports.soon()
 
-    def _send_report(self, whole_cache: bool) -> bool:
-        # Cache news that are not sent would be lost; so would be tokens told after a report.
-        if not self._link.ready:
-            return False
-        now = self._clock.now_s()
-        self._asking.flush()
-        report = self._load.report(self._asking.answers, now, whole_cache)
-        as_of_s = self._clock.gateways(now)
-        report = msgspec.structs.replace(report, as_of_s=as_of_s)
-        self._link.send(Heartbeat(report, leaving=self._draining))
-        return True
+    def _picture(self, now: float, whole_cache: bool) -> Report:
+        self._asking.flush()  # Tokens told after a report that counts them would be lost.
+        return self._load.report(self._asking.answers, now, whole_cache)
 
 
 _NOT_PASSED_ON = (
