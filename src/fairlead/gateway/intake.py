@@ -86,11 +86,14 @@ class _Prompt(msgspec.Struct, frozen=True):
     block_hashes: tuple[BlockHash, ...]
 
 
-class _Talk(msgspec.Struct, frozen=True):
-    """A conversation that is to go on."""
+class _Question(msgspec.Struct, frozen=True):
+    """A call whose prompts are tokens now."""
 
+    body: Body
+    caller: Caller
+    arrival_s: float
     model: ServedModel
-    prompt: _Prompt
+    prompts: Sequence[_Prompt]
     offer: Offer | None = None
     chat: bytes = b""
     chat_only: bool = False
@@ -127,21 +130,20 @@ class Intake:
         self, body: ChatBody, caller: Caller, header_hints: Hints | None = None
     ) -> Asked:
         """The same for a call that has been read, or translated from another API."""
-        arrival_s = self._clock()
-        talk = await self._talk(body, caller, self._checks)
+        question = await self._talk(body, caller, self._checks)
         logprobs = body.top_logprobs or 0 if body.logprobs else None
         if body.top_logprobs is not None and not body.logprobs:
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
         if body.max_completion_tokens is not None:
             body.max_tokens = body.max_completion_tokens
-        hints = _merge(header_hints, body.fairlead)
-        return self._asked(body, [talk.prompt], caller, arrival_s, hints, logprobs, talk)
+        return self._asked(question, _merge(header_hints, body.fairlead), logprobs)
 
     async def count(self, body: ChatBody, caller: Caller) -> int:
         """Tokens of the prompt that a chat makes. Raises `RequestError` where it makes none."""
-        return len((await self._talk(body, caller, NO_CHECKS)).prompt.token_ids)
+        return len((await self._talk(body, caller, NO_CHECKS)).prompts[0].token_ids)
 
-    async def _talk(self, body: ChatBody, caller: Caller, checks: Checks) -> _Talk:
+    async def _talk(self, body: ChatBody, caller: Caller, checks: Checks) -> _Question:
+        arrival_s = self._clock()
         model = self._model(body.model)
         caller.check_model(model.name)
         messages = plain_messages(body.messages, model.name)
@@ -160,7 +162,7 @@ class Intake:
             return _prompt(model, ids, salt, "messages")
 
         prompt = await asyncio.to_thread(encode) if n_chars > LONG_PROMPT_CHARS else encode()
-        return _Talk(model, prompt, offer, chat, chat_only)
+        return _Question(body, caller, arrival_s, model, [prompt], offer, chat, chat_only)
 
     async def completion(self, data: bytes, caller: Caller, header_hints: Hints | None) -> Asked:
         """Raises `RequestError` where the call cannot be served as it is."""
@@ -181,9 +183,8 @@ class Intake:
         model = self._model(body.model)
         caller.check_model(model.name)
         encoded = await self._encode(body.prompt, model, param, caller)
-        hints = _merge(header_hints, body.fairlead)
-        talk = _Talk(model, encoded[0])
-        return self._asked(body, encoded, caller, arrival_s, hints, body.logprobs, talk)
+        question = _Question(body, caller, arrival_s, model, encoded)
+        return self._asked(question, _merge(header_hints, body.fairlead), body.logprobs)
 
     async def _encode(
         self, given: str | list[Any], model: ServedModel, param: str, caller: Caller
@@ -201,64 +202,18 @@ class Intake:
             for one in several
         ]
 
-    def _asked(
-        self,
-        body: Body,
-        made: Sequence[_Prompt],
-        caller: Caller,
-        arrival_s: float,
-        hints: Hints,
-        logprobs: int | None,
-        talk: _Talk,
-    ) -> Asked:
-        model, offer = talk.model, talk.offer
+    def _asked(self, question: _Question, hints: Hints, logprobs: int | None) -> Asked:
+        body, offer = question.body, question.offer
         n = body.n or 1
-        if n * len(made) > MAX_REQUESTS_PER_CALL:
-            raise RequestError(
-                f"{len(made)} prompts with {n} choices each are more than"
-                f" {MAX_REQUESTS_PER_CALL} answers; split the call",
-                param="n",
-            )
-        caller.check_logprobs(logprobs, "logprobs")
-        objective = self._objective(body.service_tier, hints, caller)
-        seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
-        first = _sampling(body, model, logprobs, offer, seed)
-        samplings = [first, *[_alike(first, derived_seed(seed, k)) for k in range(1, n)]]
-        format = None if offer is None else format_for(model)
-        self._n_calls += 1
-        alone = n * len(made) == 1
-        call = f"r{self._run}{self._n_calls}"
-        user = body.user or body.safety_identifier or ""
-        requests = [
-            Request(
-                id=RequestId(f"{call}.{p * n + k}"),
-                arrival_s=arrival_s,
-                prompt_tokens=len(prompt.token_ids),
-                max_tokens=_max_tokens(body, model, len(prompt.token_ids), caller),
-                objective=objective,
-                model=model.name,
-                tenant=TenantId(caller.name),
-                user=user,
-                priority=caller.priority(body.priority),
-                program=ProgramId(hints.program) if hints.program else None,
-                expected_output_tokens=hints.expected_output_tokens,
-                sampling=samplings[k],
-                token_ids=prompt.token_ids,
-                block_hashes=prompt.block_hashes,
-                cache_salt=caller.salt,
-                share_weight=caller.share_weight,
-                chat=talk.chat,
-                chat_only=talk.chat_only,
-                call="" if alone else call,
-                call_format="" if format is None else format.value,
-            )
-            for p, prompt in enumerate(made)
-            for k in range(n)
-        ]
+        _check_number(n, len(question.prompts))
+        question.caller.check_logprobs(logprobs, "logprobs")
+        objective = self._objective(body.service_tier, hints, question.caller)
+        samplings = self._samplings(question, n, logprobs)
+        format = None if offer is None else format_for(question.model)
         return Asked(
-            requests=requests,
+            requests=self._requests(question, hints, objective, samplings, format),
             chat=isinstance(body, ChatBody),
-            model=model.name,
+            model=question.model.name,
             n=n,
             stream=bool(body.stream),
             include_usage=body.stream_options is not None and body.stream_options.include_usage,
@@ -268,6 +223,54 @@ class Intake:
             if offer is None or format is None
             else Calls(format, offer.names, offer.only_one),
         )
+
+    def _samplings(self, question: _Question, n: int, logprobs: int | None) -> list[Sampling]:
+        """One for each choice, alike but for the seed."""
+        body = question.body
+        seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
+        first = _sampling(body, question.model, logprobs, question.offer, seed)
+        return [first, *[_alike(first, derived_seed(seed, k)) for k in range(1, n)]]
+
+    def _requests(
+        self,
+        question: _Question,
+        hints: Hints,
+        objective: Objective,
+        samplings: Sequence[Sampling],
+        format: CallFormat | None,
+    ) -> list[Request]:
+        body, caller, model = question.body, question.caller, question.model
+        n = len(samplings)
+        alone = n * len(question.prompts) == 1
+        self._n_calls += 1
+        call = f"r{self._run}{self._n_calls}"
+        user = body.user or body.safety_identifier or ""
+        return [
+            Request(
+                id=RequestId(f"{call}.{p * n + k}"),
+                arrival_s=question.arrival_s,
+                prompt_tokens=len(prompt.token_ids),
+                max_tokens=_max_tokens(body, model, len(prompt.token_ids), caller),
+                objective=objective,
+                model=model.name,
+                tenant=TenantId(caller.name),
+                user=user,
+                priority=caller.priority(body.priority),
+                program=ProgramId(hints.program) if hints.program else None,
+                expected_output_tokens=hints.expected_output_tokens,
+                sampling=sampling,
+                token_ids=prompt.token_ids,
+                block_hashes=prompt.block_hashes,
+                cache_salt=caller.salt,
+                share_weight=caller.share_weight,
+                chat=question.chat,
+                chat_only=question.chat_only,
+                call="" if alone else call,
+                call_format="" if format is None else format.value,
+            )
+            for p, prompt in enumerate(question.prompts)
+            for k, sampling in enumerate(samplings)
+        ]
 
     def _model(self, name: str) -> ServedModel:
         model = self._models.get(name)
@@ -298,6 +301,15 @@ class Intake:
             ttft_s=known.ttft_s if hints.ttft_s is None else hints.ttft_s,
             tpot_s=known.tpot_s if hints.tpot_s is None else hints.tpot_s,
             deadline_s=known.deadline_s if hints.deadline_s is None else hints.deadline_s,
+        )
+
+
+def _check_number(n: int, n_prompts: int) -> None:
+    if n * n_prompts > MAX_REQUESTS_PER_CALL:
+        raise RequestError(
+            f"{n_prompts} prompts with {n} choices each are more than"
+            f" {MAX_REQUESTS_PER_CALL} answers; split the call",
+            param="n",
         )
 
 
