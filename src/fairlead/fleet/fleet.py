@@ -170,20 +170,22 @@ class Fleet:
             return [Reject(request.id, RejectWhy.DRAINING, None)]
         if not self._roster.serves(request.model):
             return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
-        candidates = self._placement.candidates(request)
-        asked = self._asked(candidates) if candidates else self._placement.later(request, now)
+        placement = self._placement
+        before = placement.part_before(request)
+        candidates = placement.candidates(request, before)
+        asked = self._asked(candidates) if candidates else placement.later(request, before, now)
         retry_after_s = self._admission.retry_after_s(request, asked, now)
         if retry_after_s is not None:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]
         others: list[Action] = []
-        if not candidates and self._placement.is_full(request.model):
-            others = self._placement.make_room(request)
+        if not candidates and placement.is_full(request.model):
+            others = placement.make_room(request)
             if not others:
-                return [Reject(request.id, RejectWhy.QUEUE_FULL, self._placement.queue_wait_s())]
+                return [Reject(request.id, RejectWhy.QUEUE_FULL, placement.queue_wait_s())]
         for pool in self.pools.values():
             if pool.policy is not None and pool.model == request.model:
                 pool.policy.arrived(request, now)
-        return others + self._placement.accept(request, candidates, DispatchWhy.ROUTED, now)
+        return others + placement.accept(request, candidates, DispatchWhy.ROUTED, now)
 
     def _asked(self, candidates: list[Shadow]) -> Sequence[InstanceView]:
         """Whom admission looks at: those who would begin the request, and those who would take it

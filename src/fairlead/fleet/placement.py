@@ -90,9 +90,17 @@ class Placement:
 
     # ---------------------------------------------------------------- who could take it
 
-    def candidates(self, request: Request) -> list[Shadow]:
+    def part_before(self, request: Request) -> float:
+        """Of those in its lane, the part whose turn comes before its own; none where nobody keeps
+        them in order."""
+        if not self.holding.active:
+            return 0.0
+        lane, due_s = self._fairness.lane(request), self._due_s(request)
+        return self.queue.part_before(request.model, lane, due_s)
+
+    def candidates(self, request: Request, part_before: float) -> list[Shadow]:
         """Instances that could take a request that has just come."""
-        if self.holding.active and self._part_before(request) > 0:
+        if part_before > 0:
             return []
         candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
         return candidates if self.holding.any_turn(request, candidates) else []
@@ -104,18 +112,13 @@ class Placement:
         begins = tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates)
         return candidates if begins else []
 
-    def later(self, request: Request, now: float) -> list[Later]:
+    def later(self, request: Request, part_before: float, now: float) -> list[Later]:
         """Those that would begin the request when it has had its time in the queue, where somebody
         keeps that in order."""
         if not self.holding.active:
             return []
-        wait_s = self._part_before(request) * self._fairness.wait_s(request, now)
+        wait_s = part_before * self._fairness.wait_s(request, now)
         return [Later(shadow, wait_s) for shadow in self._roster.beginners(request.model)]
-
-    def _part_before(self, request: Request) -> float:
-        """Of those in its lane, the part whose turn comes before its own."""
-        lane, due_s = self._fairness.lane(request), self._due_s(request)
-        return self.queue.part_before(request.model, lane, due_s)
 
     def _due_s(self, request: Request) -> float:
         """When its turn must have come, if it decoded as fast as they do now on an instance."""
