@@ -34,10 +34,12 @@ class ShortToA:
         return sorted(candidates, key=lambda view: view.id, reverse=request.prompt_tokens > 10)
 
 
-def fair_fleet(admission: str = "always", routing: Any = None, **limits: Any) -> Fleet:
+def fair_fleet(admission: Any = "always", routing: Any = None, **limits: Any) -> Fleet:
+    if isinstance(admission, str):
+        admission = build("admission", admission, {}, Random(0))
     return Fleet(
         routing or build("routing", "round-robin", {}, Random(0)),
-        build("admission", admission, {}, Random(0)),
+        admission,
         Limits(**limits),
         models=[spec("a").model],
         fairness=build("fairness", "vtc", {}, Random(0)),
@@ -148,6 +150,28 @@ def test_one_whose_turn_comes_too_late_leaves_it_to_another() -> None:
         ("f3", RejectWhy.NO_HEADROOM),
     ]
     assert sent(actions) == []
+
+
+class Looks:
+    """Admission that remembers how many it saw waiting at the one instance."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+
+    def retry_after_s(self, request: Any, candidates: Any, now: float) -> None:
+        self.waiting += [view.waiting for view in candidates]
+
+
+def test_those_who_wait_in_the_fleet_and_go_before_it_count_for_a_newcomer() -> None:
+    looks = Looks()
+    w = World(fair_fleet(looks))
+    w.up(spec("a"))
+    for i in range(4):
+        w.arrive(asked(f"f{i}"))
+    w.arrive(asked("f4", objective=TASK))
+    w.arrive(asked("f5", objective=Objective("hurried", ttft_s=0.5)))
+    # The first two are at the instance. Last, the one in a hurry, passes all who are not.
+    assert looks.waiting == [0, 1, 2, 3, 4, 2]
 
 
 def choice(id: str, **changes: Any) -> Any:

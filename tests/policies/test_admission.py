@@ -55,6 +55,16 @@ def test_a_deadline_counts_the_prompt_here_and_the_rest_where_it_is_handed_off_t
     assert answer("predicted", TASK, view("m", e2e_s=8.0), slow) is None
 
 
+def test_where_a_queue_stands_a_promise_must_be_kept_with_something_to_spare() -> None:
+    for objective, found in (
+        (PROMPT, {"ttft_s": 0.7}),
+        (TASK, {"ttft_s": 0.7, "e2e_s": 7.0}),
+    ):
+        assert answer("predicted", objective, view("a", waiting=7, **found)) is None
+        assert answer("predicted", objective, view("a", waiting=8, **found)) == 1.0
+        assert answer("predicted", objective, view("a", waiting=8, **found), margin=0.8) is None
+
+
 # ---------------------------------------------------------------- mooncake
 
 

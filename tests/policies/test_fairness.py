@@ -15,6 +15,7 @@ from tests.strategies import request
 
 FAIRNESS = [e.name for e in registry.entries() if e.family == "fairness"]
 CHAT = Objective("chat", ttft_s=1.0)
+TASK = Objective("task", deadline_s=30.0)
 HERE = view("a")
 
 
@@ -163,6 +164,22 @@ def test_a_burst_into_an_idle_fleet_is_not_told_to_wait() -> None:
         line.now += 5.0
     line.come("a", 50)
     assert line.policy.wait_s(of("a", 9999), line.now) == 0.0
+
+
+def test_who_lets_others_pass_waits_until_others_like_it_have_had_their_turns() -> None:
+    """Ten chats come and begin each second, and twenty tasks wait all the time: at worst they get a
+    quarter of what is served."""
+    policy = build(hold_s=0.1)
+    line = Line(policy)
+    for i in range(20):
+        policy.arrived(of("a", -1 - i, objective=TASK), 10.0, 0.0)
+    line.come("a", 2)
+    for _ in range(100):
+        line.come("a", 1)
+        line.serve()
+    chat, task = of("a", 9999), of("a", 9999, objective=TASK)
+    assert policy.wait_s(chat, line.now) == pytest.approx(22 / 10 + 0.1, rel=0.1)
+    assert policy.wait_s(task, line.now) == pytest.approx(20 / 2.5 + 0.1, rel=0.1)
 
 
 def test_whoever_crowds_the_queue_makes_room_and_nobody_for_themselves() -> None:

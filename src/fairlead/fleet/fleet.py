@@ -171,7 +171,7 @@ class Fleet:
         if not self._roster.serves(request.model):
             return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
         placement = self._placement
-        before = placement.part_before(request)
+        before = placement.before(request)
         candidates = placement.candidates(request, before)
         asked = self._asked(candidates) if candidates else placement.later(request, before, now)
         retry_after_s = self._admission.retry_after_s(request, asked, now)

@@ -7,10 +7,12 @@ from fairlead.model import InstanceId, RequestView, Role
 
 
 class Later:
-    """An `InstanceView` whose predictions begin with that wait."""
+    """An `InstanceView` whose predictions begin with that wait, and at which those wait, too, who
+    go before it."""
 
-    def __init__(self, shadow: Shadow, wait_s: float) -> None:
+    def __init__(self, shadow: Shadow, n_before: int, wait_s: float) -> None:
         self._shadow = shadow
+        self._n_before = n_before
         self._wait_s = wait_s
 
     @property
@@ -35,7 +37,7 @@ class Later:
 
     @property
     def waiting(self) -> int:
-        return self._shadow.waiting
+        return self._shadow.waiting + self._n_before
 
     @property
     def queued_tokens(self) -> int:

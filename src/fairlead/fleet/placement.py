@@ -13,7 +13,7 @@ from fairlead.fleet.holding import Holding
 from fairlead.fleet.later import Later
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
-from fairlead.fleet.queue import FleetQueue, LeftOut
+from fairlead.fleet.queue import NOBODY, Before, FleetQueue, LeftOut
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Choices, Tracked
@@ -90,17 +90,16 @@ class Placement:
 
     # ---------------------------------------------------------------- who could take it
 
-    def part_before(self, request: Request) -> float:
-        """Of those in its lane, the part whose turn comes before its own; none where nobody keeps
-        them in order."""
+    def before(self, request: Request) -> Before:
+        """Those in its lane whose turn comes before its own; nobody where no order is kept."""
         if not self.holding.active:
-            return 0.0
+            return NOBODY
         lane, due_s = self._fairness.lane(request), self._due_s(request)
-        return self.queue.part_before(request.model, lane, due_s)
+        return self.queue.before(request.model, lane, due_s)
 
-    def candidates(self, request: Request, part_before: float) -> list[Shadow]:
+    def candidates(self, request: Request, before: Before) -> list[Shadow]:
         """Instances that could take a request that has just come."""
-        if part_before > 0:
+        if before.n:
             return []
         candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
         return candidates if self.holding.any_turn(request, candidates) else []
@@ -112,13 +111,14 @@ class Placement:
         begins = tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates)
         return candidates if begins else []
 
-    def later(self, request: Request, part_before: float, now: float) -> list[Later]:
+    def later(self, request: Request, before: Before, now: float) -> list[Later]:
         """Those that would begin the request when it has had its time in the queue, where somebody
         keeps that in order."""
         if not self.holding.active:
             return []
-        wait_s = part_before * self._fairness.wait_s(request, now)
-        return [Later(shadow, wait_s) for shadow in self._roster.beginners(request.model)]
+        beginners = self._roster.beginners(request.model)
+        wait_s = before.part * self._fairness.wait_s(request, now)
+        return [Later(shadow, before.n // len(beginners), wait_s) for shadow in beginners]
 
     def _due_s(self, request: Request) -> float:
         """When its turn must have come, if it decoded as fast as they do now on an instance."""

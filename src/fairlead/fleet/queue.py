@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import RequestId
@@ -22,6 +22,20 @@ them; where all of these do, nor do those behind them go."""
 PASSED_OVER = 64
 """So many requests for one model are asked each time whether their turn has come: a bound on what
 a crowd of users costs, each of whom has a line of their own."""
+
+
+class Before(NamedTuple):
+    """So many of a line go before somebody."""
+
+    n: int
+    of: int
+
+    @property
+    def part(self) -> float:
+        return self.n / self.of if self.n else 0.0
+
+
+NOBODY = Before(0, 0)
 
 
 class FleetQueue:
@@ -90,11 +104,10 @@ class FleetQueue:
         assert tracked.line is not None
         return (1, self._fairness.key(tracked.line[1]), tracked.rank)
 
-    def part_before(self, model: str, lane: Lane, due_s: float) -> float:
-        """Of those who wait there, the part that would go before one that came now and is due
-        then."""
-        line = self._lines.get((model, lane))
-        return bisect_right(line, due_s, key=_due) / len(line) if line else 0.0
+    def before(self, model: str, lane: Lane, due_s: float) -> Before:
+        """Those who wait there and would go before one that came now and is due then."""
+        line = self._lines.get((model, lane), ())
+        return Before(bisect_right(line, due_s, key=_due), len(line))
 
     def newest(self, lane: Lane) -> Tracked | None:
         """The last that came to a lane and whose call has not begun."""

@@ -2,9 +2,9 @@
 
 Source: our own; early rejection on predicted load is Mooncake's, the two checks xLLM-Service's.
 Rule:   a request is rejected if on every instance the predicted first token comes after
-        `tolerance` times its `ttft_s` (`margin` of that where a queue stands), or the predicted
-        last token after `tolerance` times its deadline. A promised pace (`tpot_s`) rejects nobody:
-        the instance's budget protects it. Batch work is never rejected.
+        `tolerance` times its `ttft_s`, or the predicted last token after `tolerance` times its
+        deadline; where a queue stands, after `margin` of that. A promised pace (`tpot_s`) rejects
+        nobody: the instance's budget protects it. Batch work is never rejected.
 
 Instances that only decode are asked for the time from the first token to the last, and only where
 the first is made by one that hands off; for all of it where nobody else is left.
@@ -33,7 +33,7 @@ class Params:
     """Of that, the part within which the prediction must lie where a queue stands, above 0 and at
     most 1. Under more load than the fleet can bear the queue is always as long as admission lets it
     be: at 1 everybody's first token comes when it is due, give or take, and half of the work is for
-    those who miss."""
+    those who miss. Of a deadline the rest is for answers that are longer than expected, too."""
     min_retry_after_s: float = 1.0
     """Shortest Retry-After: below it a rejected client only adds load."""
 
@@ -66,18 +66,19 @@ class Predicted:
         self, request: RequestView, view: InstanceView, handed_off_s: float | None, now: float
     ) -> float:
         """Seconds by which the prediction misses; at most 0 where the objective is kept."""
-        objective, tolerance = request.objective, self._params.tolerance
+        objective, within = request.objective, self._params.tolerance
+        if view.waiting >= QUEUE:
+            within *= self._params.margin
         waited_s = now - request.arrival_s
         excess_s = float("-inf")
         if objective.ttft_s is not None:
-            within = tolerance * (self._params.margin if view.waiting >= QUEUE else 1.0)
             excess_s = waited_s + view.predicted_ttft_s(request) - within * objective.ttft_s
         if objective.deadline_s is not None:
             if view.role is Role.PREFILL and handed_off_s is not None:
                 e2e_s = waited_s + view.predicted_ttft_s(request) + handed_off_s
             else:
                 e2e_s = waited_s + view.predicted_e2e_s(request)
-            excess_s = max(excess_s, e2e_s - tolerance * objective.deadline_s)
+            excess_s = max(excess_s, e2e_s - within * objective.deadline_s)
         return excess_s
 
 

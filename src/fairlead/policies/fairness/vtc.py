@@ -17,7 +17,7 @@ charged: a tenant gains by sharing, and takes nothing from others by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -54,13 +54,19 @@ class Params:
                 raise ValueError(f"weights.{tenant} must be a number above 0, got {weight!r}")
 
 
+PATIENT_AT_LEAST = 0.25
+"""Of what is served, this part goes to those who let others pass, once there are so many of them:
+when they are due they go first."""
+
+
 class _Charge:
     """What is remembered of a request until it ends."""
 
-    __slots__ = ("began", "cost", "lane", "output_tokens")
+    __slots__ = ("began", "cost", "lane", "output_tokens", "patient")
 
-    def __init__(self, lane: Lane, cost: float, output_tokens: float) -> None:
+    def __init__(self, lane: Lane, patient: bool, cost: float, output_tokens: float) -> None:
         self.lane = lane
+        self.patient = patient
         self.cost = cost
         self.output_tokens = output_tokens
         self.began = False
@@ -74,6 +80,9 @@ class Vtc:
         self._tenants: dict[int, Accounts] = {TIMED: Accounts(), UNTIMED: Accounts()}
         self._users: dict[tuple[int, str], Accounts] = {}
         """Of each tenant with anything under way, those of its users."""
+        self._patient = Accounts()
+        """Of tenants, what lets others pass until it is due. No turn hangs on these: they tell how
+        long that waits."""
         self._charges: dict[RequestId, _Charge] = {}
 
     def lane(self, request: RequestView) -> Lane:
@@ -89,8 +98,11 @@ class Vtc:
         params, lane = self._params, self.lane(request)
         tier, tenant, user = lane
         cost = params.w_in * request.prompt_tokens + params.w_out * output_tokens
-        self._charges[request.id] = _Charge(lane, cost, output_tokens)
-        self._tenants[tier].enter(tenant, self._weight(request), cost, now)
+        patient, weight = request.objective.patient, self._weight(request)
+        self._charges[request.id] = _Charge(lane, patient, cost, output_tokens)
+        self._tenants[tier].enter(tenant, weight, cost, now)
+        if patient:
+            self._patient.enter(tenant, weight, cost, now)
         users = self._users.get((tier, tenant))
         if users is None:
             users = self._users[tier, tenant] = Accounts()
@@ -100,14 +112,14 @@ class Vtc:
         charge, params = self._charges[request.id], self._params
         computed = request.prompt_tokens - instance.cached_tokens(request)
         cost = params.w_in * computed + params.w_out * charge.output_tokens
-        for accounts, name in self._levels(charge.lane):
+        for accounts, name in self._charged(charge):
             accounts.begin(name, charge.cost, cost, now)
         charge.began = True
 
     def ended(self, request: RequestId, output_tokens: int) -> None:
         charge = self._charges.pop(request)
         beyond = self._params.w_out * (output_tokens - charge.output_tokens)
-        for accounts, name in self._levels(charge.lane):
+        for accounts, name in self._charged(charge):
             if charge.began:
                 accounts.settle(name, beyond)
             else:
@@ -118,10 +130,17 @@ class Vtc:
             del self._users[tier, tenant]
 
     def wait_s(self, request: RequestView, now: float) -> float:
-        tier, tenant, _ = self.lane(request)
-        wait_s = self._tenants[tier].wait_s(tenant, self._weight(request), now)
+        (tier, tenant, _), weight = self.lane(request), self._weight(request)
+        everything = self._tenants[tier]
+        wait_s = everything.wait_s(tenant, weight, now)
+        if not wait_s:
+            return 0.0
+        if request.objective.patient:
+            # Those who cannot wait come all the time: its turn comes as that of others like it.
+            least_per_s = PATIENT_AT_LEAST * everything.rate_per_s(tenant, weight, now)
+            wait_s = max(wait_s, self._patient.wait_s(tenant, weight, now, least_per_s))
         # Its turn comes when others still wait at every instance.
-        return wait_s + self._params.hold_s if wait_s else 0.0
+        return wait_s + self._params.hold_s
 
     def crowder(self, request: RequestView) -> Lane | None:
         tier, tenant, _ = self.lane(request)
@@ -140,6 +159,10 @@ class Vtc:
     def _weight(self, request: RequestView) -> float:
         return self._params.weights.get(request.tenant, request.share_weight)
 
-    def _levels(self, lane: Lane) -> tuple[tuple[Accounts, str], tuple[Accounts, str]]:
-        tier, tenant, user = lane
-        return (self._tenants[tier], tenant), (self._users[tier, tenant], user)
+    def _charged(self, charge: _Charge) -> Iterator[tuple[Accounts, str]]:
+        """The accounts that a request stands in."""
+        tier, tenant, user = charge.lane
+        yield self._tenants[tier], tenant
+        yield self._users[tier, tenant], user
+        if charge.patient:
+            yield self._patient, tenant
