@@ -30,6 +30,7 @@ INTERPRETED = (
     "faults.py",
     "fuzz.py",
     "limits.py",
+    "pool_config.py",
     "read_faults.py",
     "run.py",
     "scenario.py",

@@ -1,0 +1,46 @@
+"""What is compiled: only what other processes need not be sent, for they could not unpack it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import fairlead
+from fairlead.planner.capacity import Search
+from fairlead.planner.cell import Cell
+
+PACKAGE = Path(fairlead.__file__).parent
+SETUP = Path(__file__).parents[2] / "setup.py"
+
+
+def listed(name: str) -> tuple[str, ...]:
+    for node in ast.parse(SETUP.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            found: tuple[str, ...] = ast.literal_eval(node.value)
+            return found
+    raise AssertionError(f"{SETUP} has no {name}")
+
+
+def described_by(kind: Any, seen: dict[type, None]) -> Iterator[type]:
+    """The dataclass and all that its fields are made of."""
+    for part in get_args(kind):
+        yield from described_by(part, seen)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind not in seen:
+        seen[kind] = None
+        yield kind
+        for hint in get_type_hints(kind).values():
+            yield from described_by(hint, seen)
+
+
+def test_a_frozen_class_that_goes_to_other_processes_is_not_compiled() -> None:
+    compiled = []
+    for kind in (*described_by(Cell, {}), *described_by(Search, {})):
+        path = Path(inspect.getfile(kind)).relative_to(PACKAGE)
+        in_core = path.parts[0] in listed("CORE") and path.name not in listed("INTERPRETED")
+        if in_core or str(path) in listed("BESIDE"):
+            compiled.append(f"{kind.__name__} in {path}")
+    assert compiled == []
