@@ -5,10 +5,13 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import pytest
+
 from fairlead.planner.cell import run_cell
 from fairlead.planner.load import SAMPLES, load_series
 from fairlead.planner.source import TraceSource
 from fairlead.simulate.timeline import Timeline, Track
+from fairlead.workload.shape import Shape
 from tests.planner.fleets import cell, config
 from tests.workload.test_sessions import SESSIONS
 
@@ -42,6 +45,18 @@ def test_the_later_calls_of_a_session_are_played_as_well(tmp_path: Path) -> None
     summary = run_cell(whole).to_json()
     assert summary["requests"]["finished"] == 6
     assert summary["programs"]["total"] == 3
+
+
+def test_goodput_is_counted_until_the_last_session_has_begun(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.csv"
+    path.write_text(SESSIONS)
+    shape = Shape(process="constant", rate_rps=1.0, limit=6)
+    simulation = run_cell(cell(trace=TraceSource(str(path)), shape=shape)).to_json()["simulation"]
+    # The three first calls, a second apart; the others come later, after their gaps.
+    assert simulation["goodput_rps"] == pytest.approx(2 / 2.0)
+    assert simulation["offered_rps"] < simulation["goodput_rps"]
+    alone = run_cell(cell(rate_rps=25.0)).to_json()
+    assert alone["simulation"]["goodput_rps"] == pytest.approx(25.0 * alone["attainment"])
 
 
 def test_once_asked_to_stop_nothing_more_arrives_and_the_summary_says_so() -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fairlead.fleet.config import FleetConfig
 from fairlead.model import Action, Complete, Event, Outcome, Reject
 from fairlead.planner.load import SAMPLES, load_series
@@ -77,7 +80,8 @@ def run_cell(
             "arrivals": trace.arrivals,
             "lengths": trace.shape.lengths,
             "closed_loop": trace.closed_loop,
-            "offered_rps": offered_rps(found.columns),
+            "offered_rps": offered_rps(found.columns.arrival_s),
+            "goodput_rps": goodput_rps(found.columns, played.last_s),
             "skipped_rows": dict(trace.trace.skipped),
             "reasons": dict(reasons.counts.most_common()),
         },
@@ -94,9 +98,19 @@ class _Played:
         self._trace = trace
         self._stop = stop
         self.interrupted = False
+        self.last_s = float("inf")
+        """When the last session began, where a session's calls follow on each other; what comes
+        later is the end of the run."""
 
     def rows(self) -> Iterator[TraceRow]:
-        return takewhile(self._goes_on, self._trace.rows()) if self._stop else self._trace.rows()
+        rows = takewhile(self._goes_on, self._trace.rows()) if self._stop else self._trace.rows()
+        return self._first_calls(rows) if self._trace.closed_loop else rows
+
+    def _first_calls(self, rows: Iterator[TraceRow]) -> Iterator[TraceRow]:
+        for row in rows:
+            assert row.arrival_s is not None
+            self.last_s = row.arrival_s
+            yield row
 
     def follow(self, row: TraceRow, ended_s: float) -> TraceRow | None:
         """The next call of its session."""
@@ -122,12 +136,20 @@ class Reasons:
                 self.counts[f"{action.outcome.value}: {action.why.value}"] += 1
 
 
-def offered_rps(columns: Columns) -> float | None:
+def offered_rps(arrival_s: NDArray[np.float64]) -> float | None:
     """The mean rate at which requests arrived; None where they came all at once."""
-    if len(columns) < 2:
+    if len(arrival_s) < 2:
         return None
-    span_s = float(columns.arrival_s.max() - columns.arrival_s.min())
-    return (len(columns) - 1) / span_s if span_s > 0 else None
+    span_s = float(arrival_s.max() - arrival_s.min())
+    return (len(arrival_s) - 1) / span_s if span_s > 0 else None
+
+
+def goodput_rps(columns: Columns, until_s: float) -> float | None:
+    """How many of those that came by then met their objective, each second; None where they came
+    all at once."""
+    came = columns.arrival_s <= until_s
+    rate_rps = offered_rps(columns.arrival_s[came])
+    return None if rate_rps is None else rate_rps * float(columns.met[came].mean())
 
 
 def _sample_s(trace: ShapedTrace) -> float:
