@@ -9,10 +9,14 @@ from fairlead.model import (
     Deliver,
     Dispatch,
     DispatchWhy,
+    InstanceDown,
     InstanceId,
+    InstanceUp,
+    Leaving,
     Outcome,
     Produced,
     RequestId,
+    Stop,
     Tick,
 )
 from fairlead.observe.metrics import Metrics
@@ -95,3 +99,18 @@ def test_a_move_that_is_taken_back_is_counted() -> None:
     found = lines(metrics)
     assert 'fairlead_oscillations_total{of="request"} 1.0' in found
     assert 'fairlead_oscillations_total{of="pair"} 1.0' in found
+
+
+def test_who_was_told_to_end_or_said_so_did_not_die() -> None:
+    metrics = Metrics()
+    a, b = InstanceId("a"), InstanceId("b")
+    for id in (a, b):
+        metrics.observe(InstanceUp(spec(id)), [], 0.0)
+    metrics.observe(Tick(), [Stop(a)], 1.0)
+    metrics.observe(Leaving(b), [], 1.0)
+    for id in (a, b):
+        metrics.observe(InstanceDown(id), [], 2.0)
+    assert "fairlead_instance_deaths_total 0.0" in lines(metrics)
+    metrics.observe(InstanceUp(spec(a)), [], 3.0)
+    metrics.observe(InstanceDown(a), [], 4.0)
+    assert "fairlead_instance_deaths_total 1.0" in lines(metrics)

@@ -34,6 +34,7 @@ from fairlead.model import (
     InstanceId,
     InstanceSpec,
     InstanceUp,
+    Leaving,
     Outcome,
     Preempted,
     Reject,
@@ -41,6 +42,7 @@ from fairlead.model import (
     Reported,
     Request,
     RequestId,
+    Stop,
     TokenRow,
 )
 from fairlead.observe.histogram import Buckets
@@ -109,6 +111,8 @@ class Metrics(Collector):
         self._under_way: dict[RequestId, _UnderWay] = {}
         self._specs: dict[InstanceId, InstanceSpec] = {}
         self._reports: dict[InstanceId, Report] = {}
+        self._to_go: dict[InstanceId, None] = {}
+        """Instances that were told to end, or said that they would: no deaths."""
         self._classes: defaultdict[str, ClassFigures] = defaultdict(ClassFigures)
         self._dispatches: defaultdict[str, int] = defaultdict(int)
         self._rejections: defaultdict[str, int] = defaultdict(int)
@@ -127,6 +131,7 @@ class Metrics(Collector):
             InstanceDown: self._instance_down,
             Preempted: self._preempted,
             HandedOff: self._handed_off,
+            Leaving: self._is_to_go,
             Draining: self._drain,
         }
         self._on_action: dict[type[Any], Callable[..., None]] = {
@@ -134,6 +139,7 @@ class Metrics(Collector):
             Dispatch: self._dispatched,
             Complete: self._completed,
             Reject: self._rejected,
+            Stop: self._is_to_go,
         }
 
     def observe(self, event: Event, actions: Sequence[Action], now: float) -> None:
@@ -194,11 +200,17 @@ class Metrics(Collector):
 
     def _instance_up(self, event: InstanceUp) -> None:
         self._specs[event.spec.id] = event.spec
+        self._to_go.pop(event.spec.id, None)
+
+    def _is_to_go(self, news: Leaving | Stop, now: float = 0.0) -> None:
+        if news.instance in self._specs:
+            self._to_go[news.instance] = None
 
     def _instance_down(self, event: InstanceDown) -> None:
         if self._specs.pop(event.instance, None) is not None:
             self._reports.pop(event.instance, None)
-            self._deaths += 1
+            self._deaths += event.instance not in self._to_go
+            self._to_go.pop(event.instance, None)
 
     def _preempted(self, event: Preempted) -> None:
         self._preemptions += 1
@@ -328,7 +340,7 @@ class Metrics(Collector):
         states.add_metric(["up"], 0 if self._draining else n)
         states.add_metric(["draining"], n if self._draining else 0)
         yield states
-        yield _counter("instance_deaths", "Instances that went away", self._deaths)
+        yield _counter("instance_deaths", "Instances that went away unasked", self._deaths)
         for name, (text, read) in _GAUGES.items():
             family = GaugeMetricFamily(f"fairlead_instance_{name}", text, labels=["instance"])
             for instance, report in self._reports.items():
