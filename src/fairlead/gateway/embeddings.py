@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.choices import Choice
 from fairlead.gateway.driver import Driver, Outlet
 from fairlead.gateway.exchange import Exchange
-from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import quote
 from fairlead.gateway.schemas import CompletionBody, Hints, Name, parse
 from fairlead.gateway.streams import Call

@@ -12,13 +12,14 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from fairlead.gateway import failures, openapi
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.config import GatewayConfig
 from fairlead.gateway.cors import Cors
 from fairlead.gateway.direct import EXTENSION, DirectExchange
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.embeddings import EmbeddingCall, parse_embedding
 from fairlead.gateway.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
-from fairlead.gateway.intake import Asked, Intake
+from fairlead.gateway.intake import Intake
 from fairlead.gateway.schemas import Hints, parse_hint_headers
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.streams import Call

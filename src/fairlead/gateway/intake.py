@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fairlead.gateway import prompts
+from fairlead.gateway.asked import Asked, Calls
 from fairlead.gateway.checks.chain import NO_CHECKS, Checks
 from fairlead.gateway.conversation import (
     Messages,
@@ -19,6 +19,7 @@ from fairlead.gateway.conversation import (
     passed_on,
     plain_messages,
 )
+from fairlead.gateway.sampling import samplings
 from fairlead.gateway.schemas import (
     Body,
     ChatBody,
@@ -29,7 +30,7 @@ from fairlead.gateway.schemas import (
 )
 from fairlead.gateway.served import ServedModel
 from fairlead.gateway.tenants.caller import Caller
-from fairlead.gateway.tools.constraint import check_servable, constraint, format_for, stop_marks
+from fairlead.gateway.tools.constraint import check_servable, format_for
 from fairlead.gateway.tools.offer import Offer, read_offer
 from fairlead.memory.prefix import chain_hashes
 from fairlead.model import (
@@ -49,36 +50,6 @@ LONG_PROMPT_CHARS = 4096
 MAX_REQUESTS_PER_CALL = 256
 """Prompts times choices."""
 _NO_HINTS = Hints()
-
-
-class Calls(msgspec.Struct, frozen=True):
-    """How calls of tools are found in an answer."""
-
-    format: CallFormat
-    names: frozenset[str]
-    only_one: bool
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A call that can be served: its requests, and how its reply shall look."""
-
-    requests: list[Request]
-    """The choices of the first prompt, then those of the next."""
-    chat: bool
-    model: str
-    n: int
-    """Choices per prompt."""
-    stream: bool
-    include_usage: bool
-    logprobs: bool
-    positions: bool
-    calls: Calls | None = None
-    """Set where the answer may call tools."""
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Each prompt once, whatever its choices."""
-        return sum([request.prompt_tokens for request in self.requests[:: self.n]])
 
 
 class _Prompt(msgspec.Struct, frozen=True):
@@ -228,8 +199,7 @@ class Intake:
         """One for each choice, alike but for the seed."""
         body = question.body
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
-        first = _sampling(body, question.model, logprobs, question.offer, seed)
-        return [first, *[_alike(first, derived_seed(seed, k)) for k in range(1, n)]]
+        return samplings(body, question.model, logprobs, question.offer, seed, n)
 
     def _requests(
         self,
@@ -313,18 +283,6 @@ def _check_number(n: int, n_prompts: int) -> None:
         )
 
 
-def _alike(sampling: Sampling, seed: int) -> Sampling:
-    return msgspec.structs.replace(sampling, seed=seed)
-
-
-def derived_seed(seed: int, choice: int) -> int:
-    """Choice 0 has the seed itself, so that `n` choices begin with what one would have been."""
-    if choice == 0:
-        return seed
-    digest = hashlib.blake2b(f"{seed}:{choice}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 def _prompt(model: ServedModel, ids: Sequence[int], salt: bytes, param: str) -> _Prompt:
     n = len(ids)
     if n == 0:
@@ -352,47 +310,8 @@ def _max_tokens(body: Body, model: ServedModel, prompt_tokens: int, caller: Call
     return caller.max_tokens(body.max_tokens, room)
 
 
-def _sampling(
-    body: Body, model: ServedModel, logprobs: int | None, offer: Offer | None, seed: int
-) -> Sampling:
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if any(not text for text in stop):
-        raise RequestError("a stop string must not be empty; leave it out", param="stop")
-    stop_ids = tuple(body.stop_token_ids or ())
-    if any(not 0 <= token < model.tokenizer.vocab_size for token in stop_ids):
-        raise RequestError(
-            f"stop_token_ids must be 0 to {model.tokenizer.vocab_size - 1}", param="stop_token_ids"
-        )
-    if body.min_tokens and body.max_tokens is not None and body.min_tokens > body.max_tokens:
-        raise RequestError(
-            f"min_tokens={body.min_tokens} is over max_tokens={body.max_tokens}", param="min_tokens"
-        )
-    held = constraint(body, model, offer)
-    return Sampling(
-        temperature=_or(body.temperature, 1.0),
-        top_p=_or(body.top_p, 1.0),
-        top_k=max(body.top_k or 0, 0),
-        min_p=_or(body.min_p, 0.0),
-        presence_penalty=_or(body.presence_penalty, 0.0),
-        frequency_penalty=_or(body.frequency_penalty, 0.0),
-        repetition_penalty=_or(body.repetition_penalty, 1.0),
-        seed=seed,
-        stop=(*stop, *stop_marks(model, offer)),
-        stop_token_ids=stop_ids,
-        logprobs=logprobs,
-        ignore_eos=bool(body.ignore_eos),
-        min_tokens=body.min_tokens or 0,
-        json_schema=held.json_schema,
-        grammar=held.grammar,
-    )
-
-
 def _n_chars(messages: Messages) -> int:
     return sum(len(message["content"]) for message in messages)
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _merge(headers: Hints | None, body: Hints | None) -> Hints:

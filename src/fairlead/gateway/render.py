@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.gateway.intake import Asked
+from fairlead.gateway.asked import Asked
 
 quote = msgspec.json.Encoder().encode
 """A value as JSON bytes; strings come out quoted and escaped."""

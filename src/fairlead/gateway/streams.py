@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from fairlead.gateway import failures
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.choices import Choice, DetailedChoice, StreamedChoice
 from fairlead.gateway.driver import Driver, Outlet
 from fairlead.gateway.exchange import Exchange
-from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import DONE, ChunkText, call_id, usage, whole
 from fairlead.gateway.tenants.door import Meter
 from fairlead.gateway.tools.choices import CallingChoice, StreamedCalls

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.embeddings import EmbeddingCall, parse_embedding
 from fairlead.gateway.exchange import Exchange, Headers
-from fairlead.gateway.intake import Asked, Intake
+from fairlead.gateway.intake import Intake
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.caller import Caller
 from fairlead.gateway.tenants.door import Door

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.driver import Outlet
-from fairlead.gateway.intake import Asked
 from fairlead.gateway.tenants.caller import ANYBODY, Caller
 from fairlead.model import RequestError
 

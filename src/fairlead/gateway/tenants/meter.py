@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.driver import Outlet
-from fairlead.gateway.intake import Asked
 from fairlead.gateway.tenants.account import Account
 from fairlead.gateway.tenants.journal import Journal
 from fairlead.model import Complete, Reject

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fairlead.gateway.intake import Asked
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.tenants.account import Account
 from fairlead.gateway.tenants.books import Books, Heard, Told
 from fairlead.gateway.tenants.caller import Caller

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairlead.gateway.asked import Asked
 from fairlead.gateway.choices import Choice
 from fairlead.gateway.driver import Driver
 from fairlead.gateway.exchange import Exchange
-from fairlead.gateway.intake import Asked
 from fairlead.gateway.render import quote
 from fairlead.gateway.streams import Call
 from fairlead.gateway.tenants.door import Meter
