@@ -315,7 +315,7 @@ def _page(points: Sequence[Point], args: argparse.Namespace) -> str:
     least = [args.hold * _peak(point, points) for point in ours]
     goodput.plot([p.times for p in ours], least, color="#444444", lw=1, ls=(0, (2, 2)))
     goodput.set_title(
-        f"goodput (requests/s); dashed: {args.hold:.0%} of the default's peak",
+        f"goodput (requests/s); dotted: {args.hold:.0%} of the default's peak so far",
         loc="left",
         fontsize=9,
     )
