@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.gateway.intake import derived_seed
+from fairlead.gateway.sampling import derived_seed
 from fairlead.text import NANO, Tokenizer, passage_tokens
 from soaking.fleet import MODEL
 
