@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "fairlead"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "fairlead"
 
 FLOORS = (
     "model",
@@ -168,3 +171,27 @@ def test_nothing_is_left_lying_about(path: Path) -> None:
             assert function != "print", f"{name(path)}:{line}: a stray print"
     if text.strip() and path.name != "__init__.py":
         assert ast.get_docstring(ast.parse(text)), f"{name(path)} does not say what it is"
+
+
+def test_what_lies_beside_the_package_imports_only_what_there_is() -> None:
+    """Neither types nor most tests look at benchmarks, examples and scripts."""
+    wrong = []
+    for folder in ("benchmarks", "examples", "scripts"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.ImportFrom) or node.level or node.module is None:
+                    continue
+                if node.module.split(".")[0] == "fairlead":
+                    wrong += [f"{path.name}: {name}" for name in _missing(node.module, node.names)]
+    assert wrong == []
+
+
+def _missing(module: str, names: list[ast.alias]) -> list[str]:
+    found = importlib.import_module(module)
+    is_folder = hasattr(found, "__path__")
+    return [
+        f"{module}.{alias.name}"
+        for alias in names
+        if not hasattr(found, alias.name)
+        and not (is_folder and find_spec(f"{module}.{alias.name}"))
+    ]
