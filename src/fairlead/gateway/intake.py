@@ -196,7 +196,7 @@ class Intake:
         )
 
     def _samplings(self, question: _Question, n: int, logprobs: int | None) -> list[Sampling]:
-        """One for each choice, alike but for the seed."""
+        """One for each choice; the seed is drawn where the client gave none."""
         body = question.body
         seed = self._rng.getrandbits(63) if body.seed is None else body.seed & (2**63 - 1)
         return samplings(body, question.model, logprobs, question.offer, seed, n)

@@ -122,22 +122,16 @@ class Accounts:
         account.leave_queue(queued_cost)
         self._left(account)
 
-    def wait_s(self, name: str, weight: float, now: float, least_per_s: float = 0.0) -> float:
-        """Time until what the account has queued now has been served, where it is served so much a
-        second at least. 0 where nothing is known of that."""
+    def queued_cost(self, name: str) -> float:
         account = self.by_name.get(name)
-        if account is None or not account.n_queued:
-            return 0.0
-        rate_per_s = max(self.rate_per_s(name, weight, now), least_per_s)
-        return account.queued_cost / rate_per_s if rate_per_s > 0 else 0.0
+        return account.queued_cost if account is not None else 0.0
 
     def rate_per_s(self, name: str, weight: float, now: float) -> float:
-        """What the account will be served a second: as much as lately, or its share of what all
-        were, if that is more."""
-        busy = [a for a in self.by_name.values() if not a.idle]
+        """What an account with something queued will be served a second: as much as lately, or its
+        share of what all were, if that is more. 0 where neither is known."""
         total_per_s = sum(a.rate_per_s(now) for a in self.by_name.values())
-        share = total_per_s * weight / sum(a.weight for a in busy) if busy else 0.0
-        return max(self.by_name[name].rate_per_s(now), share)
+        busy_weight = sum(a.weight for a in self.by_name.values() if not a.idle)
+        return max(self.by_name[name].rate_per_s(now), total_per_s * weight / busy_weight)
 
     def _left(self, account: Account) -> None:
         if account.idle:

@@ -29,6 +29,9 @@ from fairlead.policies.registry import fairness
 TIMED, UNTIMED = 0, 1
 """Tiers, first served first. Each is shared by itself: what somebody was given of what interactive
 work leaves does not count against their interactive work."""
+PATIENT_AT_LEAST = 0.25
+"""Of what is served, this part goes to those who let others pass, once there are so many of them:
+when they are due they go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,6 @@ class Params:
         for tenant, weight in self.weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
                 raise ValueError(f"weights.{tenant} must be a number above 0, got {weight!r}")
-
-
-PATIENT_AT_LEAST = 0.25
-"""Of what is served, this part goes to those who let others pass, once there are so many of them:
-when they are due they go first."""
 
 
 class _Charge:
@@ -131,14 +129,18 @@ class Vtc:
 
     def wait_s(self, request: RequestView, now: float) -> float:
         (tier, tenant, _), weight = self.lane(request), self._weight(request)
-        everything = self._tenants[tier]
-        wait_s = everything.wait_s(tenant, weight, now)
-        if not wait_s:
+        everything, patient = self._tenants[tier], self._patient
+        queued = everything.queued_cost(tenant)
+        rate_per_s = everything.rate_per_s(tenant, weight, now) if queued else 0.0
+        if not rate_per_s:
             return 0.0
-        if request.objective.patient:
-            # Those who cannot wait come all the time: its turn comes as that of others like it.
-            least_per_s = PATIENT_AT_LEAST * everything.rate_per_s(tenant, weight, now)
-            wait_s = max(wait_s, self._patient.wait_s(tenant, weight, now, least_per_s))
+        wait_s = queued / rate_per_s
+        # Those who cannot wait come all the time: a patient one's turn comes as that of its like.
+        queued = patient.queued_cost(tenant) if request.objective.patient else 0.0
+        if queued:
+            least_per_s = PATIENT_AT_LEAST * rate_per_s
+            rate_per_s = max(patient.rate_per_s(tenant, weight, now), least_per_s)
+            wait_s = max(wait_s, queued / rate_per_s)
         # Its turn comes when others still wait at every instance.
         return wait_s + self._params.hold_s
 
