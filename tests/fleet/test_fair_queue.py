@@ -174,6 +174,17 @@ def test_those_who_wait_in_the_fleet_and_go_before_it_count_for_a_newcomer() -> 
     assert looks.waiting == [0, 1, 2, 3, 4, 2]
 
 
+def test_a_user_of_their_own_for_each_request_does_not_hide_those_before_it() -> None:
+    looks = Looks()
+    w = World(fair_fleet(looks))
+    w.up(spec("a"))
+    for i in range(6):
+        w.arrive(asked(f"f{i}", user=f"user {i}"))
+    w.arrive(asked("c0"))
+    # The first two are at the instance; another tenant's turn comes before the others'.
+    assert looks.waiting == [0, 1, 2, 3, 4, 5, 2]
+
+
 def choice(id: str, **changes: Any) -> Any:
     return asked(id, call="the call", **changes)
 
@@ -239,8 +250,8 @@ def two_with_work() -> World:
     return w
 
 
-def begin_on_b(w: World, id: str) -> list[Any]:
-    return w.tell(Tokens(InstanceId("b"), [Produced(request(id).id, 1, 0, [5])]))
+def begin_on_b(w: World, id: str, attempt: int = 1) -> list[Any]:
+    return w.tell(Tokens(InstanceId("b"), [Produced(request(id).id, attempt, 0, [5])]))
 
 
 def test_one_waits_for_the_instance_that_is_best_for_it_and_lets_others_pass() -> None:
@@ -257,7 +268,9 @@ def test_who_waits_for_one_that_is_gone_goes_elsewhere() -> None:
     w.arrive(asked("f4", prompt=10))
     assert sent(begin_on_b(w, "f2")) == []
     assert sent(w.kill("a")) == ["f0"]
-    assert sent(begin_on_b(w, "f3")) == ["f4"]
+    # Before it goes who had been sent there, and has had its turn.
+    assert sent(begin_on_b(w, "f3")) == ["f1"]
+    assert sent(begin_on_b(w, "f0", attempt=2)) == ["f4"]
 
 
 def test_in_a_line_so_many_are_passed_over_and_no_more() -> None:

@@ -43,10 +43,14 @@ class Line:
             self.policy.arrived(one, output_tokens, self.now)
             self.queue.append(one)
 
+    def next(self) -> Request:
+        lane = next(self.policy.in_turn())
+        return next(one for one in self.queue if self.policy.lane(one) == lane)
+
     def serve(self, n: int = 1, output_tokens: int = 10, took_s: float = 0.1) -> list[str]:
         for _ in range(n):
-            keys = [self.policy.key(self.policy.lane(one)) for one in self.queue]
-            one = self.queue.pop(keys.index(min(keys)))
+            one = self.next()
+            self.queue.remove(one)
             self.now += took_s
             self.policy.began(one, HERE, self.now)
             self.policy.ended(one.id, output_tokens)
@@ -63,7 +67,7 @@ def test_a_fairness_policy_forgets_everybody_who_has_left(name: str) -> None:
         if i % 2:
             policy.began(one, HERE, float(i))
         policy.ended(one.id, 3)
-        assert policy.wait_s(one, float(i)) == 0.0
+        assert policy.wait_s(one, 1, float(i)) == 0.0
         assert policy.crowder(one) is None
     kept = getattr(policy, "_tenants", {})
     assert sum(len(accounts.by_name) for accounts in kept.values()) < 600
@@ -124,13 +128,62 @@ def test_users_of_one_tenant_share_its_part() -> None:
     assert line.served.count("else") == 11
 
 
+def test_newcomers_of_one_tenant_wait_for_each_other_in_order() -> None:
+    """A user of their own for each request passes nobody."""
+    policy = build()
+    crowd = [of("acme", i, user=f"user {i}") for i in range(50)]
+    for i, one in enumerate(crowd):
+        assert policy.n_before(one, 0) == i
+        policy.arrived(one, 10.0, 0.0)
+    assert [lane[-1] for lane in policy.in_turn()] == [one.user for one in crowd]
+
+
+def test_each_other_user_has_as_many_turns_as_one_has_before_the_next() -> None:
+    line = Line(build())
+    line.come("acme", 9, user="loud")
+    line.come("acme", 2, user="calm")
+    line.come("else", 7)
+    new, calm, loud = (of("acme", 99, user=user) for user in ("new", "calm", "loud"))
+    assert line.policy.n_before(new, 0) == 2
+    assert line.policy.n_before(calm, 2) == 2 + 3
+    assert line.policy.n_before(loud, 9) == 9 + 2
+
+
+def test_turns_are_by_what_was_served_whatever_came_and_went() -> None:
+    draw, policy = Random(7), build()
+    queued: list[Request] = []
+    running: list[Request] = []
+    for i in range(3000):
+        choice = draw.random()
+        if choice < 0.4 or not queued:
+            one = of(f"t{draw.randrange(5)}", i, user=f"u{draw.randrange(40)}")
+            policy.arrived(one, draw.uniform(1, 200), float(i))
+            queued.append(one)
+        elif choice < 0.7:
+            running.append(queued.pop(draw.randrange(len(queued))))
+            policy.began(running[-1], HERE, float(i))
+        elif choice < 0.8 or not running:
+            policy.ended(queued.pop(draw.randrange(len(queued))).id, 0)
+        else:
+            policy.ended(running.pop(draw.randrange(len(running))).id, draw.randrange(400))
+        lanes = list(policy.in_turn())
+        assert set(lanes) == {policy.lane(one) for one in queued}
+        served = [served_by(policy, lane) for lane in lanes]
+        assert served == sorted(served)
+
+
+def served_by(policy: Any, lane: Any) -> tuple[float, float, int, float]:
+    tier, tenant, user = lane
+    its = policy._tenants[tier].by_name[tenant]
+    return (its.counter, its.own, its.rank, policy._users[tier, tenant].by_name[user].counter)
+
+
 def test_what_was_expected_is_settled_with_what_came() -> None:
     line = Line(build())
     line.come("brief", 60, output_tokens=100.0)
     line.come("wordy", 60, output_tokens=100.0)
     for _ in range(60):
-        keys = [line.policy.key(line.policy.lane(one)) for one in line.queue]
-        tenant = line.queue[keys.index(min(keys))].tenant
+        tenant = line.next().tenant
         line.serve(1, output_tokens=10 if tenant == "brief" else 190)
     assert line.served.count("brief") > 4 * line.served.count("wordy")
 
@@ -151,8 +204,8 @@ def test_the_wait_is_what_is_queued_over_the_rate_at_which_it_moves() -> None:
     line.come("a", 200)
     line.serve(100)  # Ten a second.
     n = len(line.queue)
-    assert policy.wait_s(of("a", 9999), line.now) == pytest.approx(n / 10 + 0.1, rel=0.1)
-    assert policy.wait_s(of("b", 9999), line.now) == 0.0
+    assert policy.wait_s(of("a", 9999), n, line.now) == pytest.approx(n / 10 + 0.1, rel=0.1)
+    assert policy.wait_s(of("b", 9999), 0, line.now) == 0.0
 
 
 def test_a_burst_into_an_idle_fleet_is_not_told_to_wait() -> None:
@@ -163,7 +216,7 @@ def test_a_burst_into_an_idle_fleet_is_not_told_to_wait() -> None:
         line.serve(took_s=0.0)
         line.now += 5.0
     line.come("a", 50)
-    assert line.policy.wait_s(of("a", 9999), line.now) == 0.0
+    assert line.policy.wait_s(of("a", 9999), 50, line.now) == 0.0
 
 
 def test_who_lets_others_pass_waits_until_others_like_it_have_had_their_turns() -> None:
@@ -178,8 +231,8 @@ def test_who_lets_others_pass_waits_until_others_like_it_have_had_their_turns() 
         line.come("a", 1)
         line.serve()
     chat, task = of("a", 9999), of("a", 9999, objective=TASK)
-    assert policy.wait_s(chat, line.now) == pytest.approx(22 / 10 + 0.1, rel=0.1)
-    assert policy.wait_s(task, line.now) == pytest.approx(20 / 2.5 + 0.1, rel=0.1)
+    assert policy.wait_s(chat, 22, line.now) == pytest.approx(22 / 10 + 0.1, rel=0.1)
+    assert policy.wait_s(task, 22, line.now) == pytest.approx(20 / 2.5 + 0.1, rel=0.1)
 
 
 def test_whoever_crowds_the_queue_makes_room_and_nobody_for_themselves() -> None:

@@ -171,9 +171,9 @@ class Fleet:
         if not self._roster.serves(request.model):
             return [Reject(request.id, RejectWhy.NO_INSTANCE, None)]
         placement = self._placement
-        before = placement.before(request)
-        candidates = placement.candidates(request, before)
-        asked = self._asked(candidates) if candidates else placement.later(request, before, now)
+        n_before = placement.n_before(request)
+        candidates = placement.candidates(request, n_before)
+        asked = self._asked(candidates) if candidates else placement.later(request, n_before, now)
         retry_after_s = self._admission.retry_after_s(request, asked, now)
         if retry_after_s is not None:
             return [Reject(request.id, RejectWhy.NO_HEADROOM, retry_after_s)]

@@ -13,7 +13,7 @@ from fairlead.fleet.holding import Holding
 from fairlead.fleet.later import Later
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.limits import Limits
-from fairlead.fleet.queue import NOBODY, Before, FleetQueue, LeftOut
+from fairlead.fleet.queue import FleetQueue, LeftOut
 from fairlead.fleet.roster import Roster
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Choices, Tracked
@@ -90,16 +90,18 @@ class Placement:
 
     # ---------------------------------------------------------------- who could take it
 
-    def before(self, request: Request) -> Before:
-        """Those in its lane whose turn comes before its own; nobody where no order is kept."""
-        if not self.holding.active:
-            return NOBODY
+    def n_before(self, request: Request) -> int:
+        """How many have their turns before its own; nobody where no order is kept."""
+        n_waiting = self.queue.n_of_model[request.model]
+        if not self.holding.active or not n_waiting:
+            return 0
         lane, due_s = self._fairness.lane(request), self._due_s(request)
-        return self.queue.before(request.model, lane, due_s)
+        n_own = self.queue.n_before(request.model, lane, due_s)
+        return min(self._fairness.n_before(request, n_own), n_waiting)
 
-    def candidates(self, request: Request, before: Before) -> list[Shadow]:
+    def candidates(self, request: Request, n_before: int) -> list[Shadow]:
         """Instances that could take a request that has just come."""
-        if before.n:
+        if n_before:
             return []
         candidates = [s for s in self._roster.beginners(request.model) if s.has_room]
         return candidates if self.holding.any_turn(request, candidates) else []
@@ -111,14 +113,14 @@ class Placement:
         begins = tracked.call_has_begun or self.holding.any_turn(tracked.request, candidates)
         return candidates if begins else []
 
-    def later(self, request: Request, before: Before, now: float) -> list[Later]:
+    def later(self, request: Request, n_before: int, now: float) -> list[Later]:
         """Those that would begin the request when it has had its time in the queue, where somebody
         keeps that in order."""
         if not self.holding.active:
             return []
         beginners = self._roster.beginners(request.model)
-        wait_s = before.part * self._fairness.wait_s(request, now)
-        return [Later(shadow, before.n // len(beginners), wait_s) for shadow in beginners]
+        wait_s = self._fairness.wait_s(request, n_before, now)
+        return [Later(shadow, n_before // len(beginners), wait_s) for shadow in beginners]
 
     def _due_s(self, request: Request) -> float:
         """When its turn must have come, if it decoded as fast as they do now on an instance."""
@@ -198,7 +200,7 @@ class Placement:
     def call_begins(self, choices: Choices) -> None:
         """Its client has the first word of one choice: others that queue are waited for now."""
         choices.begun = True
-        for tracked in reversed(choices.under_way.values()):
+        for tracked in choices.under_way.values():
             if tracked in self.queue:
                 self.queue.remove(tracked)
                 self.queue.add(tracked)
@@ -229,6 +231,8 @@ class Placement:
     def _place_next(self, left_out: LeftOut, now: float) -> list[Action] | None:
         """What is done about the first that does not have to wait longer; None: all of them do."""
         for tracked in self.queue.in_turn():
+            if left_out.all_of(self.queue.n_of_model):
+                break
             if left_out.holds(tracked):
                 continue
             candidates = self.candidates_for(tracked)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import RequestId
@@ -24,96 +24,80 @@ PASSED_OVER = 64
 a crowd of users costs, each of whom has a line of their own."""
 
 
-class Before(NamedTuple):
-    """So many of a line go before somebody."""
-
-    n: int
-    of: int
-
-    @property
-    def part(self) -> float:
-        return self.n / self.of if self.n else 0.0
-
-
-NOBODY = Before(0, 0)
-
-
 class FleetQueue:
-    """The lines. One whose call has begun goes before all others: its client is waiting for the
-    next word."""
+    """The lines, and before all of them those who have had their turn already: their clients may be
+    waiting for the next word."""
 
     def __init__(self, fairness: FairnessPolicy) -> None:
         self._fairness = fairness
-        self._lines: dict[Line, list[Tracked]] = {}
-        self._last = 0
-        """Rank of the last that came; those who go before all have ranks below 0."""
-        self._first = 0
-        self._n = 0
+        self._first: dict[RequestId, Tracked] = {}
+        self._lanes: dict[Lane, dict[Line, list[Tracked]]] = {}
+        self._last_rank = 0
+        self.n_of_model: Counter[str] = Counter()
+        """How many wait, for each model that anybody waits for."""
 
     def __len__(self) -> int:
-        return self._n
+        return self.n_of_model.total()
 
     def __iter__(self) -> Iterator[Tracked]:
-        """All of them, by rank: whose call has begun, then by arrival."""
-        everybody = [tracked for line in self._lines.values() for tracked in line]
-        return iter(sorted(everybody, key=_rank))
+        """All of them: who has had a turn, then by arrival."""
+        yield from self._first.values()
+        yield from sorted((one for line in self._lines() for one in line), key=_rank)
+
+    def _lines(self) -> Iterator[list[Tracked]]:
+        return (line for lane in self._lanes.values() for line in lane.values())
 
     def __contains__(self, tracked: object) -> bool:
         return isinstance(tracked, Tracked) and tracked.line is not None
 
     def add(self, tracked: Tracked) -> None:
-        if tracked.call_has_begun:
-            self._first -= 1
-            tracked.rank = self._first
-        else:
-            self._last += 1
-            tracked.rank = self._last
-        tracked.line = self._line(tracked)
-        line = self._lines.get(tracked.line)
-        if line is None:
-            line = self._lines[tracked.line] = []
-        insort(line, tracked, key=_place)
-        self._n += 1
-
-    def _line(self, tracked: Tracked) -> Line:
         request = tracked.request
         lane = self._fairness.lane(request)
-        if tracked.call_has_begun or tracked.unfit:
-            # There are instances that would take others, and not this one, or the reverse.
-            return (request.model, lane, request.id)
-        return (request.model, lane)
+        self.n_of_model[request.model] += 1
+        if tracked.had_turn:
+            tracked.line = (request.model, lane, request.id)
+            self._first[request.id] = tracked
+            return
+        self._last_rank += 1
+        tracked.rank = self._last_rank
+        # There are instances that would take others, and not one that is unfit for some.
+        tracked.line = (request.model, lane, *([request.id] if tracked.unfit else ()))
+        line = self._lanes.setdefault(lane, {}).setdefault(tracked.line, [])
+        insort(line, tracked, key=_place)
 
     def remove(self, tracked: Tracked) -> None:
         assert tracked.line is not None, f"{tracked!r} does not queue"
-        line = self._lines[tracked.line]
-        del line[bisect_left(line, _place(tracked), key=_place)]
-        if not line:
-            del self._lines[tracked.line]
+        model, lane, *_ = tracked.line
+        if self._first.pop(tracked.request.id, None) is None:
+            lines = self._lanes[lane]
+            line = lines[tracked.line]
+            del line[bisect_left(line, _place(tracked), key=_place)]
+            if not line:
+                del lines[tracked.line]
+            if not lines:
+                del self._lanes[lane]
         tracked.line = None
-        self._n -= 1
+        self.n_of_model[model] -= 1
+        if not self.n_of_model[model]:
+            del self.n_of_model[model]
 
     def in_turn(self) -> Iterator[Tracked]:
         """As their turns come, the first of each line. Holds until somebody comes or goes."""
-        lines = sorted(self._lines.values(), key=lambda line: self._turn(line[0]))
-        for line in lines:
-            yield from line[:LOOKED_AT]
+        yield from self._first.values()
+        for lane in self._fairness.in_turn():
+            lines = self._lanes.get(lane, {}).values()
+            for line in sorted(lines, key=_rank_of_first) if len(lines) > 1 else lines:
+                yield from line[:LOOKED_AT]
 
-    def _turn(self, tracked: Tracked) -> tuple[Any, ...]:
-        if tracked.call_has_begun:
-            return (0, tracked.rank)
-        assert tracked.line is not None
-        return (1, self._fairness.key(tracked.line[1]), tracked.rank)
-
-    def before(self, model: str, lane: Lane, due_s: float) -> Before:
+    def n_before(self, model: str, lane: Lane, due_s: float) -> int:
         """Those who wait there and would go before one that came now and is due then."""
-        line = self._lines.get((model, lane), ())
-        return Before(bisect_right(line, due_s, key=_due), len(line))
+        line = self._lanes.get(lane, {}).get((model, lane), ())
+        return bisect_right(line, due_s, key=_due)
 
     def newest(self, lane: Lane) -> Tracked | None:
-        """The last that came to a lane and whose call has not begun."""
-        lines = [line for name, line in self._lines.items() if name[1] == lane]
-        fresh = [one for line in lines for one in line if not one.call_has_begun]
-        return max(fresh, key=_rank, default=None)
+        """The last that came to a lane and has not had its turn."""
+        lines = self._lanes.get(lane, {}).values()
+        return max((one for line in lines for one in line), key=_rank, default=None)
 
 
 class LeftOut:
@@ -139,6 +123,10 @@ class LeftOut:
         # Who is too long for all that begin requests may go elsewhere.
         return model in self._full and not tracked.unfit
 
+    def all_of(self, models: Iterable[str]) -> bool:
+        """Whether nobody else who waits for one of these is to be asked."""
+        return all(self._n[model] >= PASSED_OVER for model in models)
+
     def add(self, tracked: Tracked) -> None:
         self._requests[tracked.request.id] = None
         self._n[tracked.request.model] += 1
@@ -156,6 +144,10 @@ class LeftOut:
 
 def _rank(tracked: Tracked) -> int:
     return tracked.rank
+
+
+def _rank_of_first(line: list[Tracked]) -> int:
+    return line[0].rank
 
 
 def _due(tracked: Tracked) -> float:

@@ -113,6 +113,11 @@ class Tracked:
         return bool(self.produced) or (self.choices is not None and self.choices.begun)
 
     @property
+    def had_turn(self) -> bool:
+        """It was sent to an instance once, or a choice of the same call was heard of."""
+        return self.attempt > 0 or self.call_has_begun
+
+    @property
     def is_moving(self) -> bool:
         return self.moving is not None
 

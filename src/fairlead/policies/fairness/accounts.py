@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from math import exp
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from math import exp, inf
 
 RATE_S = 2.0
 """Over which time what somebody is served is averaged: of the time in which they had to wait."""
@@ -24,13 +26,21 @@ class Account:
         "counter",
         "n_queued",
         "n_running",
+        "name",
+        "own",
         "queued_cost",
+        "rank",
         "weight",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.counter = 0.0
         """Cost served, by weight; only differences to others mean something."""
+        self.own = 0.0
+        """The counter as it would be had nobody lifted it when this queued: of two that are equal
+        who was served less goes first, then who came first."""
+        self.rank = 0
         self.weight = 1.0
         self.n_queued = 0
         self.n_running = 0
@@ -79,59 +89,153 @@ class Account:
         self._as_of_s = now
 
 
+class Turns:
+    """Accounts, by whose turn comes first. Nobody's counter changes while they are in here."""
+
+    def __init__(self) -> None:
+        self._places: list[tuple[float, float, int, Account]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def __iter__(self) -> Iterator[Account]:
+        """Holds until somebody comes or goes."""
+        return (account for *_, account in self._places)
+
+    def add(self, account: Account) -> None:
+        insort(self._places, (account.counter, account.own, account.rank, account))
+
+    def remove(self, account: Account) -> None:
+        del self._places[bisect_left(self._places, (account.counter, account.own, account.rank))]
+
+    @property
+    def least(self) -> float:
+        """The counter of the first."""
+        return self._places[0][0]
+
+    def n_before(self, counter: float, own: float) -> int:
+        """How many go before somebody who comes now."""
+        return bisect_left(self._places, (counter, own, inf))
+
+
 class Accounts:
     """Accounts by name. Who cannot be told from a newcomer is forgotten."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Account] = {}
+        self._queued = Turns()
+        """Those with anything queued."""
+        self._running = Turns()
+        """Of the others, those with anything running."""
+        self._all = Account("")
+        """Everybody, as if they were one."""
+        self._busy_weight = 0.0
+        """Of those with anything under way."""
+        self._last_rank = 0
         self._last_left = 0.0
         """The counter of whoever was the last to have anything under way."""
         self._n_kept = 0
+
+    def in_turn(self) -> Iterator[str]:
+        """The names of those with something queued, as their turns come."""
+        return (account.name for account in self._queued)
 
     def enter(self, name: str, weight: float, cost: float, now: float) -> None:
         """A request queues. Idle time earns no credit: an account with nothing queued is lifted to
         the least of the others'."""
         account = self.by_name.get(name)
         if account is None:
-            account = self.by_name[name] = Account()
-        account.weight = weight
+            account = self.by_name[name] = Account(name)
+        self._take_out(account)
         if not account.n_queued:
-            account.counter = max(account.counter, self._least_other(account))
+            account.own = account.counter
+            account.counter = max(account.counter, self._least())
+            self._last_rank += 1
+            account.rank = self._last_rank
+        account.weight = weight
         account.enter(cost, now)
+        self._all.enter(cost, now)
+        self._put_back(account)
 
-    def _least_other(self, account: Account) -> float:
+    def _least(self) -> float:
         """Among those with requests queued; among those with requests running, where none are."""
-        others = [a for a in self.by_name.values() if a is not account and not a.idle]
-        queued = [a.counter for a in others if a.n_queued]
-        return min(queued or [a.counter for a in others], default=self._last_left)
+        if self._queued:
+            return self._queued.least
+        return self._running.least if self._running else self._last_left
 
     def begin(self, name: str, queued_cost: float, cost: float, now: float) -> None:
         """One that was queued runs, and is charged."""
-        self.by_name[name].begin(queued_cost, cost, now)
+        account = self.by_name[name]
+        self._take_out(account)
+        account.begin(queued_cost, cost, now)
+        account.own = account.counter
+        self._all.begin(queued_cost, cost, now)
+        self._put_back(account)
 
     def settle(self, name: str, cost: float) -> None:
         """One that ran has ended; `cost` is what it cost beyond what it was charged."""
         account = self.by_name[name]
+        self._take_out(account)
         account.n_running -= 1
         account.counter = max(account.counter + cost / account.weight, 0.0)
+        self._put_back(account)
         self._left(account)
 
     def give_up(self, name: str, queued_cost: float) -> None:
         """One that was queued ends without having run."""
         account = self.by_name[name]
+        self._take_out(account)
         account.leave_queue(queued_cost)
+        self._all.leave_queue(queued_cost)
+        self._put_back(account)
         self._left(account)
+
+    def _take_out(self, account: Account) -> None:
+        """Of its place among the others, until what is about to change has changed."""
+        if account.n_queued:
+            self._queued.remove(account)
+        elif account.n_running:
+            self._running.remove(account)
+        else:
+            return
+        self._busy_weight -= account.weight
+
+    def _put_back(self, account: Account) -> None:
+        if account.n_queued:
+            self._queued.add(account)
+        elif account.n_running:
+            self._running.add(account)
+        else:
+            return
+        self._busy_weight += account.weight
+
+    def n_queued(self, name: str) -> int:
+        account = self.by_name.get(name)
+        return account.n_queued if account is not None else 0
 
     def queued_cost(self, name: str) -> float:
         account = self.by_name.get(name)
         return account.queued_cost if account is not None else 0.0
 
+    def n_before(self, name: str, n_own: int) -> int:
+        """How many requests of others have their turns before one that comes now and has so many
+        of its own account before it: as many of each other, and one more of those whose turn comes
+        first."""
+        mine = self.by_name.get(name)
+        if mine is None or not mine.n_queued:
+            own = 0.0 if mine is None else mine.counter
+            return self._queued.n_before(max(own, self._least()), own)
+        return sum(
+            min(other.n_queued, n_own + (other.counter <= mine.counter))
+            for other in self._queued
+            if other is not mine
+        )
+
     def rate_per_s(self, name: str, weight: float, now: float) -> float:
         """What an account with something queued will be served a second: as much as lately, or its
         share of what all were, if that is more. 0 where neither is known."""
-        total_per_s = sum(a.rate_per_s(now) for a in self.by_name.values())
-        busy_weight = sum(a.weight for a in self.by_name.values() if not a.idle)
-        return max(self.by_name[name].rate_per_s(now), total_per_s * weight / busy_weight)
+        share_per_s = self._all.rate_per_s(now) * weight / self._busy_weight
+        return max(self.by_name[name].rate_per_s(now), share_per_s)
 
     def _left(self, account: Account) -> None:
         if account.idle:

@@ -5,6 +5,7 @@ Rule: no lanes, nothing is held back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -28,8 +29,8 @@ class OneQueue:
     def lane(self, request: RequestView) -> Lane:
         return ()
 
-    def key(self, lane: Lane) -> Lane:
-        return ()
+    def in_turn(self) -> Iterator[Lane]:
+        yield ()
 
     def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
         pass
@@ -40,7 +41,10 @@ class OneQueue:
     def ended(self, request: RequestId, output_tokens: int) -> None:
         pass
 
-    def wait_s(self, request: RequestView, now: float) -> float:
+    def n_before(self, request: RequestView, n_own: int) -> int:
+        return n_own
+
+    def wait_s(self, request: RequestView, n_before: int, now: float) -> float:
         return 0.0
 
     def crowder(self, request: RequestView) -> Lane | None:

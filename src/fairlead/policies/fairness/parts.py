@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from fairlead.model import InstanceView, RequestId, RequestView
@@ -23,8 +24,9 @@ class FairnessPolicy(Protocol):
         """Where it waits."""
         ...
 
-    def key(self, lane: Lane) -> Lane:
-        """The lane with the smallest key is next; equal ones go by arrival."""
+    def in_turn(self) -> Iterator[Lane]:
+        """The lanes in which anything waits that was not sent yet, as their turns come. Holds until
+        somebody comes, goes or is sent."""
         ...
 
     def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
@@ -39,9 +41,13 @@ class FairnessPolicy(Protocol):
         """It is over, however it ended."""
         ...
 
-    def wait_s(self, request: RequestView, now: float) -> float:
-        """How long it would wait if it came now, for all that its lane has queued to go before
-        it."""
+    def n_before(self, request: RequestView, n_own: int) -> int:
+        """How many of those it shares with have their turns before it, if it came now and so many
+        of its lane went before it: those among them."""
+        ...
+
+    def wait_s(self, request: RequestView, n_before: int, now: float) -> float:
+        """How long it would wait if it came now, for so many to have their turns."""
         ...
 
     def crowder(self, request: RequestView) -> Lane | None:

@@ -87,10 +87,11 @@ class Vtc:
         tier = TIMED if request.objective.timed else UNTIMED
         return (tier, request.tenant, request.user)
 
-    def key(self, lane: Lane) -> Lane:
-        tier, tenant, user = lane
-        charged = self._tenants[tier].by_name[tenant].counter
-        return (tier, charged, tenant, self._users[tier, tenant].by_name[user].counter)
+    def in_turn(self) -> Iterator[Lane]:
+        for tier, tenants in self._tenants.items():
+            for tenant in tenants.in_turn():
+                for user in self._users[tier, tenant].in_turn():
+                    yield (tier, tenant, user)
 
     def arrived(self, request: RequestView, output_tokens: float, now: float) -> None:
         params, lane = self._params, self.lane(request)
@@ -127,14 +128,21 @@ class Vtc:
         if account is None or account.idle:
             del self._users[tier, tenant]
 
-    def wait_s(self, request: RequestView, now: float) -> float:
+    def n_before(self, request: RequestView, n_own: int) -> int:
+        tier, tenant, user = self.lane(request)
+        users = self._users.get((tier, tenant))
+        return n_own if users is None else n_own + users.n_before(user, n_own)
+
+    def wait_s(self, request: RequestView, n_before: int, now: float) -> float:
         (tier, tenant, _), weight = self.lane(request), self._weight(request)
         everything, patient = self._tenants[tier], self._patient
-        queued = everything.queued_cost(tenant)
-        rate_per_s = everything.rate_per_s(tenant, weight, now) if queued else 0.0
+        n_queued = everything.n_queued(tenant)
+        if not n_before or not n_queued:
+            return 0.0
+        rate_per_s = everything.rate_per_s(tenant, weight, now)
         if not rate_per_s:
             return 0.0
-        wait_s = queued / rate_per_s
+        wait_s = everything.queued_cost(tenant) / rate_per_s
         # Those who cannot wait come all the time: a patient one's turn comes as that of its like.
         queued = patient.queued_cost(tenant) if request.objective.patient else 0.0
         if queued:
@@ -142,7 +150,7 @@ class Vtc:
             rate_per_s = max(patient.rate_per_s(tenant, weight, now), least_per_s)
             wait_s = max(wait_s, queued / rate_per_s)
         # Its turn comes when others still wait at every instance.
-        return wait_s + self._params.hold_s
+        return min(n_before / n_queued, 1.0) * (wait_s + self._params.hold_s)
 
     def crowder(self, request: RequestView) -> Lane | None:
         tier, tenant, _ = self.lane(request)
