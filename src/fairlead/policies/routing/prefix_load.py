@@ -43,7 +43,7 @@ class Params:
     """A promise counts as kept if the prediction takes at most this fraction of it: predictions
     err, and what others are sent next is not in them."""
 
-    others: float = 0.6
+    others: float = 1.5
     """How much a second counts that somebody else has to wait for it, beside one of its own."""
 
     promise_s: float = 30.0
@@ -68,15 +68,24 @@ class _Offer(NamedTuple):
     about: int
     """Equal for times that predictions cannot tell apart: two instances of one kind never take
     exactly as long, and not all should go to the one that was a little faster of late."""
+    about_time: int
+    """The same of time alone: where many paces break wherever it goes, what is cached still is."""
     n_requests: int
     id: InstanceId
-    cost_s: float
+    time_s: float
     view: InstanceView
 
 
-def _offer(late: bool, cost_s: float, view: InstanceView) -> _Offer:
-    about = int(log(cost_s + LEAST_S) / _LOG_ALIKE)
-    return _Offer(late, about, view.running + view.waiting, view.id, cost_s, view)
+def _offer(late: bool, time_s: float, view: InstanceView, broken_s: float = 0.0) -> _Offer:
+    about_time = about = _about(time_s)
+    if broken_s:
+        about = _about(time_s + broken_s)
+    n_requests = view.running + view.waiting
+    return _Offer(late, about, about_time, n_requests, view.id, time_s, view)
+
+
+def _about(seconds: float) -> int:
+    return int(log(seconds + LEAST_S) / _LOG_ALIKE)
 
 
 @routing("prefix-load", Params)
@@ -109,14 +118,14 @@ class PrefixLoad:
         return best
 
     def _offer(self, request: RequestView, view: InstanceView, late_s: float) -> _Offer:
-        cost_s = view.predicted_e2e_s(request)
+        time_s = view.predicted_e2e_s(request)
         if view.running:
-            cost_s += self._params.others * view.running * view.added_s(request)
-        return _offer(view.predicted_ttft_s(request) > late_s, cost_s, view)
+            time_s += self._params.others * view.running * view.added_s(request)
+        return _offer(view.predicted_ttft_s(request) > late_s, time_s, view)
 
     def _with_promises(self, request: RequestView, offer: _Offer) -> _Offer:
         broken_s = self._params.promise_s * offer.view.broken_paces(request)
-        return _offer(offer.late, offer.cost_s + broken_s, offer.view) if broken_s else offer
+        return _offer(offer.late, offer.time_s, offer.view, broken_s) if broken_s else offer
 
     def _late_s(self, request: RequestView, now: float) -> float:
         """A predicted first token after this, from now, does not keep the promise."""
