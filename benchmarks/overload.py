@@ -14,7 +14,7 @@ Goodput counts the requests that met their objective, by the second in which the
 was turned away did not. The first third of a run is left out, and so are its last fifteen seconds:
 what can wait so long is served when nothing arrives any more. The peak is the best goodput of the
 same policies at that load or a lighter one: with more to choose from admission may keep more, and
-that is no fall.
+that is no fall. `prompts` is the mean length of those served, over that of all that came.
 
 Exit status 1 if the default's goodput, at capacity or above, falls below `--hold` of its peak.
 Only CPU time depends on the machine.
@@ -90,6 +90,9 @@ class Point:
     attainment_of_served: float
     """Of those that were not."""
     ttft_s_p99: float | None
+    prompts_of_served: float | None
+    """Their mean length, over that of all that came: below one where long prompts are those that
+    are turned away."""
 
 
 def main() -> int:
@@ -198,7 +201,6 @@ def _play_all(args: argparse.Namespace, capacity_rps: float) -> list[Point]:
 
 
 def _point(name: str, times: float, capacity_rps: float, found: Sequence[dict[str, Any]]) -> Point:
-    tails = [one["ttft_s_p99"] for one in found if one["ttft_s_p99"] is not None]
     return Point(
         name,
         times,
@@ -206,8 +208,14 @@ def _point(name: str, times: float, capacity_rps: float, found: Sequence[dict[st
         fmean(one["goodput_rps"] for one in found),
         fmean(one["turned_away"] for one in found),
         fmean(one["attainment_of_served"] for one in found),
-        fmean(tails) if tails else None,
+        _mean([one["ttft_s_p99"] for one in found]),
+        _mean([one["prompts_of_served"] for one in found]),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def play(run: Run, tell: Any = None) -> dict[str, Any]:
@@ -218,12 +226,16 @@ def play(run: Run, tell: Any = None) -> dict[str, Any]:
     rejected = counted & (columns.ending == ENDINGS.index(Ending.REJECTED))
     total, n_met = int(counted.sum()), int((counted & columns.met).sum())
     ttft_s = (columns.first_s - columns.arrival_s)[counted & ~np.isnan(columns.first_s)]
+    prompts, served = columns.prompt_tokens, counted & ~rejected
     return {
         "offered_rps": total / (end_s - begin_s),
         "goodput_rps": n_met / (end_s - begin_s),
         "turned_away": int(rejected.sum()) / max(total, 1),
         "attainment_of_served": n_met / max(total - int(rejected.sum()), 1),
         "ttft_s_p99": float(np.quantile(ttft_s, 0.99)) if len(ttft_s) else None,
+        "prompts_of_served": (
+            float(prompts[served].mean() / prompts[counted].mean()) if served.any() else None
+        ),
     }
 
 
@@ -274,7 +286,16 @@ def _kept(point: Point, points: Sequence[Point]) -> float:
     return point.goodput_rps / (_peak(point, points) or 1.0)
 
 
-HEADS = ("load", "offered/s", "goodput/s", "of its peak", "turned away", "served in time", "p99")
+HEADS = (
+    "load",
+    "offered/s",
+    "goodput/s",
+    "of its peak",
+    "turned away",
+    "served in time",
+    "p99",
+    "prompts",
+)
 
 
 def _cells(point: Point, points: Sequence[Point]) -> list[str]:
@@ -287,6 +308,7 @@ def _cells(point: Point, points: Sequence[Point]) -> list[str]:
         f"{point.turned_away:.0%}",
         f"{point.attainment_of_served:.0%}",
         "" if p99_s is None else f"{p99_s:.2f} s",
+        "" if point.prompts_of_served is None else f"{point.prompts_of_served:.0%}",
     ]
 
 
