@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from fairlead.model import ConfigError, InstanceId, Objective, RequestView, Role
 from fairlead.policies import registry
+from fairlead.policies.routing import least_load
 from tests.policies import fakes
 from tests.policies.fakes import RESCHEDULING, SCALING, Host, Pool, host_lists
 from tests.strategies import ADMISSION, BATCHING, ROUTING, request
@@ -162,6 +163,14 @@ def test_every_policy_says_what_it_is_and_what_its_numbers_mean(entry: registry.
     for field in fields(entry.params):
         with pytest.raises(ConfigError, match=f"{field.name} must be"):
             registry.build(entry.family, entry.name, {field.name: "text"}, Random(0))
+
+
+def test_a_compiled_policy_says_what_it_is_though_its_module_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = least_load.__doc__
+    monkeypatch.setattr(least_load, "__doc__", None)
+    assert registry.docstring(least_load.__name__) == said
 
 
 def test_an_unknown_policy_names_the_nearest() -> None:

@@ -48,12 +48,21 @@ class Added:
     def breaks_by_and_by(self, decoding: Iterable[Tracked]) -> float:
         """Expected among those that decode, who bear this prompt and would not bear one more of its
         kind each time."""
-        paces_s = [one.request.objective.tpot_s for one in decoding]
-        return LASTING * sum(
-            _chance_slow(self.slower_s, pace_s) - _chance_slow(self.token_s, pace_s)
-            for pace_s in paces_s
-            if pace_s is not None
-        )
+        broken = 0.0
+        at_pace: dict[float, float] = {}  # There are few paces, and many who were promised them.
+        for one in decoding:
+            pace_s = one.request.objective.tpot_s
+            if pace_s is None:
+                continue
+            more = at_pace.get(pace_s)
+            if more is None:
+                slower, slow = (
+                    _chance_slow(self.slower_s, pace_s),
+                    _chance_slow(self.token_s, pace_s),
+                )
+                more = at_pace[pace_s] = slower - slow
+            broken += more
+        return LASTING * broken
 
     def breaks_of_waiting(self, newest_first: Iterable[tuple[Tracked, float]]) -> float:
         """Expected among those that decode when it comes and have not begun now, each with the
@@ -97,4 +106,5 @@ class Added:
 
 def _chance_slow(token_s: float, pace_s: float) -> float:
     """That tokens will take longer than the pace allows, if they are expected to take `token_s`."""
-    return min(max((token_s / pace_s - 1 + UNSURE) / (2 * UNSURE), 0.0), 1.0)
+    chance = (token_s / pace_s - 1 + UNSURE) / (2 * UNSURE)
+    return 0.0 if chance < 0.0 else 1.0 if chance > 1.0 else chance

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from fairlead.instance.promised import Promised
 from fairlead.instance.sequence import Sequence
 from fairlead.memory import BlockPool
 
@@ -26,6 +27,7 @@ class Decoding:
         self.iterations = 0
         """Done so far."""
         self.members: dict[Sequence, None] = {}
+        self.promised = Promised()
         self.last_token_s: float | None = None
         """When the last iteration ended."""
         self.last_admitted = 0
@@ -74,6 +76,7 @@ class Decoding:
             self._longest = distance
         if sequence.admitted > self.last_admitted:
             self.last_admitted = sequence.admitted
+        self.promised.add(sequence, self.iterations)
         sequence.join(self)
         self.members[sequence] = None
 
@@ -83,6 +86,7 @@ class Decoding:
         self._crossing[-distance % self._width] -= 1
         if distance == self._longest:
             self._longest = None
+        self.promised.remove(sequence, self.iterations)
         sequence.leave()
         del self.members[sequence]
 
@@ -185,3 +189,4 @@ class Decoding:
         for sequence in self.members:
             assert len(sequence.blocks) == self.blocks_of(sequence)
         assert not self._loose, "blocks are held for nobody"
+        self.promised.check_invariants(self.members, self.iterations)

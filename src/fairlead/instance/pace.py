@@ -18,6 +18,8 @@ class Slowdown:
         self._keep = 1.0 - 1.0 / MEMORY_STEPS
         self._measured_s = 0.0
         self._predicted_s = 0.0
+        self.ratio = 1.0
+        """Asked for far more often than it changes."""
 
     def add(self, measured_s: float, predicted_s: float, n: int = 1) -> None:
         """One more step, or `n` alike; a step that the model prices at nothing says nothing."""
@@ -29,10 +31,6 @@ class Slowdown:
             share = (1.0 - keep) / ((1.0 - self._keep) * n)
         self._measured_s = self._measured_s * keep + measured_s * share
         self._predicted_s = self._predicted_s * keep + predicted_s * share
-
-    @property
-    def ratio(self) -> float:
-        if self._measured_s <= 0 or self._predicted_s <= 0:
-            return 1.0
         # To three digits, so that the rounding errors of a clock never decide anything.
-        return max(round(self._measured_s / self._predicted_s, 3), 0.001)
+        if self._measured_s > 0:
+            self.ratio = max(round(self._measured_s / self._predicted_s, 3), 0.001)

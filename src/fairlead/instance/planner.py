@@ -63,6 +63,10 @@ class Planner:
         """Seats and blocks for sequences whose KV is on its way here."""
         self._running: dict[Sequence, None] = {}
         """In order of admission."""
+        self.most_tokens = 0
+        """Of those who run, if all of them reached `max_tokens`."""
+        self._paces: dict[float, int] = {}
+        """Promised to those who run, and to how many of them."""
         self._admissions = 0
         self._line: list[tuple[Key, int, Sequence]] = []
         """Heap of those that wait, where their keys do not change. Stale where they left."""
@@ -94,6 +98,17 @@ class Planner:
     @property
     def decode_context(self) -> int:
         return self.decoding.n_computed + len(self.decoding.members)
+
+    @property
+    def decode_deadlines(self) -> list[Sequence]:
+        return list(self.decoding.promised.deadlines)
+
+    def next_due_s(self, now: float) -> float:
+        return self.decoding.promised.next_due_s(now, self.decoding.iterations)
+
+    @property
+    def tightest_pace_s(self) -> float | None:
+        return min(self._paces, default=None)
 
     @property
     def n_waiting(self) -> int:
@@ -297,6 +312,10 @@ class Planner:
     def _run(self, sequence: Sequence) -> None:
         self._running[sequence] = None
         self.catching_up[sequence] = None
+        self.most_tokens += sequence.prompt_tokens + sequence.max_tokens
+        pace_s = sequence.objective.tpot_s
+        if pace_s is not None:
+            self._paces[pace_s] = self._paces.get(pace_s, 0) + 1
         self._admissions += 1
         sequence.admitted = self._admissions
 
@@ -431,6 +450,12 @@ class Planner:
 
     def _step_out(self, sequence: Sequence) -> None:
         del self._running[sequence]
+        self.most_tokens -= sequence.prompt_tokens + sequence.max_tokens
+        pace_s = sequence.objective.tpot_s
+        if pace_s is not None:
+            self._paces[pace_s] -= 1
+            if not self._paces[pace_s]:
+                del self._paces[pace_s]
         if sequence.decoding is not None:
             self.decoding.remove(sequence)
         else:

@@ -162,17 +162,17 @@ class ThirteenCoefficients:
         return iterations_within(first_s, self.growth_s(shape), seconds)
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
-        def cost_s(n: int) -> float:
-            return self._price.step_s(
-                shape.decodes,
-                shape.decode_context,
-                shape.prefill_tokens + n,
-                shape.prefill_pairs + n * (start + n / 2),
-                max(shape.longest, start + n),
-                shape.sampled + 1,
-            )
-
-        return most_prefill_tokens(cost_s, self.gemm_s_per_token, seconds)
+        return self._price.prefill_within(
+            shape.decodes,
+            shape.decode_context,
+            shape.prefill_tokens,
+            shape.prefill_pairs,
+            shape.longest,
+            shape.sampled,
+            start,
+            seconds,
+            _prefill_at_most(self.gemm_s_per_token, seconds),
+        )
 
 
 Form = Linear | ThirteenCoefficients
@@ -198,10 +198,16 @@ def with_chunk(shape: StepShape, n: int, start: int) -> StepShape:
 
 def most_prefill_tokens(cost_s: Callable[[int], float], s_per_token: float, seconds: float) -> int:
     """Most tokens `n` with `cost_s(n) <= seconds`; `cost_s` grows, by `s_per_token` or more."""
+    at_most = _prefill_at_most(s_per_token, seconds)
+    return bisect_right(range(1, at_most + 1), seconds, key=cost_s)
+
+
+def _prefill_at_most(s_per_token: float, seconds: float) -> int:
+    """More tokens do not fit into `seconds` in any case."""
     at_most: float = MAX_PREFILL_TOKENS
     if s_per_token > 0.0:
         at_most = min(at_most, seconds / s_per_token + 1)
-    return bisect_right(range(1, int(at_most) + 1), seconds, key=cost_s)
+    return int(at_most)
 
 
 def value_problems(values: Mapping[str, float]) -> list[str]:

@@ -72,6 +72,37 @@ class Price:
                 attention_s = path_s
         return self._overhead_s + gemm_s + self._sample_s * sampled + attention_s
 
+    def prefill_within(
+        self,
+        decodes: int,
+        decode_context: int,
+        prefill_tokens: int,
+        pairs: float,
+        longest: int,
+        sampled: int,
+        start: int,
+        seconds: float,
+        at_most: int,
+    ) -> int:
+        """Most tokens, up to `at_most`, of one more chunk that begins after `start` and ends with a
+        sample, while the step stays within `seconds`."""
+        low, high = 0, at_most
+        while low < high:
+            n = (low + high + 1) // 2
+            step_s = self.step_s(
+                decodes,
+                decode_context,
+                prefill_tokens + n,
+                pairs + n * (start + n / 2),
+                max(longest, start + n),
+                sampled + 1,
+            )
+            if step_s <= seconds:
+                low = n
+            else:
+                high = n - 1
+        return low
+
     def _new_gemm_s(self, tokens: int) -> float:
         gemm_s = p_norm(self._weights_s, self._gemm_s_per_token * tokens, self._sharpness)
         if tokens <= CACHED_TOKENS:

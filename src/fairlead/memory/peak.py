@@ -10,6 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+HELD_BITS = 32
+"""Tokens held, and to come, are below two to this and to one less: far above any context."""
+
 
 def future_peak(sequences: Iterable[tuple[int, int]]) -> int:
     """Most tokens held at once by `(held_tokens, remaining_tokens)` sequences that all decode.
@@ -27,8 +30,10 @@ def worst_future_peak(held: NDArray[np.int64], remaining: NDArray[np.int64]) -> 
     and a row of n `remaining` lengths for each future."""
     if not held.size:
         return 0
-    order = np.argsort(-remaining, axis=1, kind="stable")
-    left = np.take_along_axis(remaining, order, axis=1)
-    there = np.cumsum(held[order], axis=1)
-    peaks = there + left * np.arange(1, held.size + 1)
-    return int(max(peaks.max(), 0))
+    # Both in one number, so that a plain sort has them in order, which numpy is fastest at.
+    in_order = (remaining << HELD_BITS) + held
+    in_order.sort(axis=1)
+    longest_first = in_order[:, ::-1]
+    there = (longest_first & ((1 << HELD_BITS) - 1)).cumsum(axis=1)
+    there += (longest_first >> HELD_BITS) * np.arange(1, held.size + 1)
+    return int(max(there.max(), 0))

@@ -6,10 +6,12 @@ module; importing the module registers them.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from random import Random
@@ -66,7 +68,7 @@ def register(family: str, name: str, params: type[Any]) -> Callable[[B], B]:
                 f"two {family} policies are called {name!r}: in {other.module} and "
                 f"{builder.__module__}; rename one"
             )
-        doc = importlib.import_module(builder.__module__).__doc__ or ""
+        doc = docstring(builder.__module__)
         _entries[key] = Entry(family, name, params, builder, builder.__module__, doc.strip())
         return builder
 
@@ -141,6 +143,17 @@ def read_params(entry: Entry, given: Mapping[str, Any]) -> Any:
         return entry.params(**given)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def docstring(module: str) -> str:
+    """What the module says of itself: compiled it says nothing, but its source lies beside it."""
+    doc = importlib.import_module(module).__doc__
+    package, _, name = module.rpartition(".")
+    if doc is None and package:
+        with suppress(OSError):
+            source = pkgutil.get_data(package, f"{name}.py")
+            doc = ast.get_docstring(ast.parse(source or b""), clean=False)
+    return doc or ""
 
 
 def suggest(name: str, known: list[str]) -> str:

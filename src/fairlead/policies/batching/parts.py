@@ -44,6 +44,26 @@ class BatchView(Protocol):
         ...
 
     @property
+    def decode_deadlines(self) -> Sequence[SequenceView]:
+        """Of those, who has a deadline, and no pace to keep until then."""
+        ...
+
+    def next_due_s(self, now: float) -> float:
+        """When the next of those must have a token to keep its promised pace, left out those that
+        are late; infinity where nobody must."""
+        ...
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that those admitted would have in all if each reached its `max_tokens`."""
+        ...
+
+    @property
+    def tightest_pace_s(self) -> float | None:
+        """The least time per token that anybody admitted was promised; None where nobody was."""
+        ...
+
+    @property
     def n_waiting(self) -> int: ...
     @property
     def n_blocks(self) -> int: ...

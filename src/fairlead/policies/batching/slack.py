@@ -67,15 +67,16 @@ class Dues:
         """None where nothing is promised. A deadline is kept if the rest of an answer of the
         length to be expected comes after the next token: as fast as it can, or, of what has not
         begun, as fast as the batch goes that it joins."""
-        objective = sequence.objective
-        if sequence.first_token_s is not None and objective.tpot_s is not None:
-            return sequence.first_token_s + sequence.n_produced * objective.tpot_s
-        if sequence.n_produced == 0 and objective.ttft_s is not None:
+        objective, begun_s = sequence.objective, sequence.first_token_s
+        produced = sequence.n_produced
+        if begun_s is not None and objective.tpot_s is not None:
+            return begun_s + produced * objective.tpot_s
+        if produced == 0 and objective.ttft_s is not None:
             return sequence.arrival_s + objective.ttft_s
         if objective.deadline_s is not None:
-            left = self._lengths.expected_remaining(sequence.n_produced, sequence.max_tokens)
+            left = self._lengths.expected_remaining(produced, sequence.max_tokens)
             n, context, stretched = 1, sequence.n_known, 1.0
-            if not sequence.n_produced and view.n_decoding:
+            if not produced and view.n_decoding:
                 # It will decode with those who are here, and wait for prefills as they do.
                 n, context = n + view.n_decoding, context + view.decode_context
                 stretched = 1 / self._pace
@@ -85,12 +86,13 @@ class Dues:
 
     def prefill_s(self, sequence: SequenceView, view: BatchView) -> float:
         """Time to compute what is known of it, were it alone."""
-        n = sequence.n_known - sequence.n_computed
-        if sequence.n_computed == 0 and n in self._alone_s:
+        known, computed = sequence.n_known, sequence.n_computed
+        n = known - computed
+        if computed == 0 and n in self._alone_s:
             return self._alone_s[n] * view.slowdown
-        pairs = n * (sequence.n_computed + n / 2)
-        alone_s = view.latency.step_s(StepShape(0, 0, n, pairs, sequence.n_known, 1))
-        if sequence.n_computed == 0 and len(self._alone_s) < REMEMBERED:
+        pairs = n * (computed + n / 2)
+        alone_s = view.latency.step_s(StepShape(0, 0, n, pairs, known, 1))
+        if computed == 0 and len(self._alone_s) < REMEMBERED:
             self._alone_s[n] = alone_s
         return alone_s * view.slowdown
 
@@ -132,16 +134,15 @@ class PacedAdmission:
         return self._keeps_pace(sequence, view) and self._memory.admit(sequence, view, now)
 
     def _keeps_pace(self, sequence: SequenceView, view: BatchView) -> bool:
-        running = view.running
-        paces = {s.objective.tpot_s for s in running}
-        paces.add(sequence.objective.tpot_s)
-        paces.discard(None)
-        if not running or not paces:
+        pace_s, own_s = view.tightest_pace_s, sequence.objective.tpot_s
+        if pace_s is None or (own_s is not None and own_s < pace_s):
+            pace_s = own_s
+        if pace_s is None or not view.n_running:
             return True
-        n = len(running) + 1
-        context = view.decode_context + sum(s.n_known for s in (*view.prefilling, sequence))
+        n = view.n_running + 1
+        context = view.decode_context + sequence.n_known + sum(s.n_known for s in view.prefilling)
         step_s = view.latency.step_s(StepShape(n, context, 0, 0.0, 0, n))
-        return step_s * view.slowdown <= self._spare * min(pace for pace in paces if pace)
+        return step_s * view.slowdown <= self._spare * pace_s
 
 
 class MostSlack:
@@ -181,10 +182,9 @@ class SparedBudget:
 
     def _spared_s(self, view: BatchView, now: float) -> float:
         """Time until the first of those who decode falls behind."""
-        spared_s = float("inf")
-        for sequence in view.running:
-            if sequence.n_known - sequence.n_computed != 1:
-                continue
+        spared_s = view.next_due_s(now) - now
+        apart = [s for s in view.prefilling if s.n_known - s.n_computed == 1]
+        for sequence in (*view.decode_deadlines, *apart):
             due_s = self.dues.next_token_s(sequence, view)
             # One that is late already has nothing to protect.
             if due_s is not None and now < due_s < now + spared_s:

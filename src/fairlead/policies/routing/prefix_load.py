@@ -139,11 +139,10 @@ class PrefixLoad:
     ) -> list[InstanceView]:
         """Those where it is computed soonest and for the fewest others to wait, in tokens."""
         others, prompt_tokens = self._params.others, request.prompt_tokens
-
-        def work(view: InstanceView) -> float:
+        works = []
+        for i, view in enumerate(candidates):
             own = prompt_tokens - view.cached_tokens(request)
             burdened = 1 + others * view.running + UNBEGUN * view.waiting
             # What is queued delays the first token, and comes between those that follow.
-            return 2 * view.promised_tokens + own * burdened
-
-        return nsmallest(self._params.weighed, candidates, key=work)
+            works.append((2 * view.promised_tokens + own * burdened, i))
+        return [candidates[i] for _, i in nsmallest(self._params.weighed, works)]
