@@ -9,12 +9,16 @@ from fairlead.model import (
     CompleteWhy,
     Draining,
     HandedOff,
+    InstanceDown,
     InstanceId,
+    InstanceUp,
+    Leaving,
     Outcome,
     Reject,
     RejectWhy,
     RequestId,
     Scale,
+    Stop,
     Tick,
 )
 from fairlead.observe.journal import LINES_PER_S, Journal
@@ -46,6 +50,19 @@ def test_instances_and_what_went_wrong_are_told_and_nothing_else() -> None:
         journal.observe(event, actions, now)
     assert heard.events == ["instance.up", "instance.down"]
     assert heard.lines[1] == ("warning", "instance.down", {"instance": "a", "why": "killed"})
+
+
+def test_that_an_instance_ends_which_was_to_end_is_no_warning() -> None:
+    heard = Heard()
+    journal = Journal(heard)
+    a, b = InstanceId("a"), InstanceId("b")
+    journal.observe(Leaving(a), [Stop(b)], 0.0)
+    for id in (a, b):
+        journal.observe(InstanceDown(id, "gone"), [], 1.0)
+    assert [level for level, event, _ in heard.lines if event == "instance.down"] == ["info"] * 2
+    journal.observe(InstanceUp(spec("b")), [], 2.0)
+    journal.observe(InstanceDown(b, "gone"), [], 3.0)
+    assert heard.lines[-1][0] == "warning"
 
 
 def test_failures_and_decisions_are_told_with_their_reasons() -> None:

@@ -17,6 +17,7 @@ from fairlead.model import (
     Event,
     HandedOff,
     InstanceDown,
+    InstanceId,
     InstanceUp,
     Leaving,
     Outcome,
@@ -43,6 +44,8 @@ class Journal:
         self._say = say
         self._second = 0
         self._said: Counter[str] = Counter()
+        self._to_go: set[InstanceId] = set()
+        """Instances that were told to stop, or said that they would."""
         self._on: Mapping[type[Any], Callable[[Any], None]] = {
             InstanceUp: self._instance_up,
             InstanceDown: self._instance_down,
@@ -84,10 +87,13 @@ class Journal:
     def _instance_up(self, event: InstanceUp) -> None:
         spec = event.spec
         facts = {"pool": spec.pool, "model": spec.model, "hardware": spec.hardware}
+        self._to_go.discard(spec.id)
         self._write("info", "instance.up", instance=spec.id, **facts)
 
     def _instance_down(self, event: InstanceDown) -> None:
-        self._write("warning", "instance.down", instance=event.instance, why=event.why)
+        level = "info" if event.instance in self._to_go else "warning"
+        self._to_go.discard(event.instance)
+        self._write(level, "instance.down", instance=event.instance, why=event.why)
 
     def _handed_off(self, event: HandedOff) -> None:
         if not event.done:
@@ -95,6 +101,7 @@ class Journal:
             self._write("warning", "handoff.failed", **facts)
 
     def _leaving(self, event: Leaving) -> None:
+        self._to_go.add(event.instance)
         self._write("info", "instance.leaving", instance=event.instance)
 
     def _draining(self, event: Draining) -> None:
@@ -115,4 +122,5 @@ class Journal:
         self._write("info", "instance.role", instance=action.instance, role=action.role.value)
 
     def _stopped(self, action: Stop) -> None:
+        self._to_go.add(action.instance)
         self._write("info", "instance.stop", instance=action.instance)
