@@ -156,7 +156,8 @@ class Shadow:
         """Hand-offs from here that are under way."""
         self._asked: Asked | None = None
         """Of the last request that was asked about, until anything changes."""
-        self.prefixes = HeldPrefixes(PrefixIndex() if index is None else index, spec.n_blocks)
+        index = PrefixIndex() if index is None else index
+        self.prefixes = HeldPrefixes(index, spec.n_blocks, spec.block_tokens)
 
     # ---------------------------------------------------------------- the view
 
@@ -179,12 +180,7 @@ class Shadow:
         return max(int(free // self._block_tokens), 0)
 
     def cached_tokens(self, request: RequestView) -> int:
-        names = request.block_hashes
-        if not names:
-            return 0
-        found = self.prefixes.n_leading(names) * self._block_tokens
-        most = request.prompt_tokens - 1
-        return found if found <= most else max(most, 0)
+        return self.prefixes.cached_tokens(request)
 
     def predicted_ttft_s(self, request: RequestView) -> float:
         asked = self._ask(request)
@@ -197,7 +193,7 @@ class Shadow:
             self._advance()
         asked = self._asked
         if asked is None or asked.id != request.id:
-            uncached = request.prompt_tokens - self.cached_tokens(request)
+            uncached = request.prompt_tokens - self.prefixes.cached_tokens(request)
             own_s = self._own_s(uncached, request.prompt_tokens)
             asked = self._asked = Asked(request.id, uncached, own_s)
         return asked
