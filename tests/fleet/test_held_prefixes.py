@@ -12,13 +12,19 @@ from fairlead.fleet.held_prefixes import ASK_AGAIN_S, EXPECTED, HeldPrefixes
 from fairlead.fleet.prefix_index import PrefixIndex
 from fairlead.memory import BlockPool
 from fairlead.model import BlockHash, InstanceId, Report, RequestId
+from tests.strategies import request
 
 R1, R2 = RequestId("r1"), RequestId("r2")
 N = [BlockHash(bytes([i])) for i in range(40)]
 
 
 def held(n_blocks: int = 20) -> HeldPrefixes:
-    return HeldPrefixes(PrefixIndex(), n_blocks)
+    return HeldPrefixes(PrefixIndex(), n_blocks, block_tokens=1)
+
+
+def leading(h: HeldPrefixes, names: Sequence[BlockHash]) -> int:
+    """How many of these blocks are there, as a prompt that goes on behind them finds out."""
+    return h.cached_tokens(request(prompt=len(names) + 1, block_hashes=names))
 
 
 def report(
@@ -46,7 +52,14 @@ def report(
 def test_the_prefix_of_a_dispatched_request_counts_as_there_at_once() -> None:
     h = held()
     h.expect(R1, N[:3])
-    assert h.n_leading(N[:5]) == 3
+    assert leading(h, N[:5]) == 3
+
+
+def test_the_last_token_of_a_prompt_is_never_cached() -> None:
+    h = held()
+    h.expect(R1, N[:3])
+    assert h.cached_tokens(request(prompt=3, block_hashes=N[:3])) == 2
+    assert h.cached_tokens(request(prompt=3, block_hashes=())) == 0
 
 
 def test_what_two_requests_bring_is_expected_until_both_have_gone() -> None:
@@ -56,10 +69,10 @@ def test_what_two_requests_bring_is_expected_until_both_have_gone() -> None:
     h.expect(R2, N[:4])
     h.gone(R1)
     h.hear(report(0))
-    assert h.n_leading(N) == 4
+    assert leading(h, N) == 4
     h.gone(R2)
     h.hear(report(0))
-    assert h.n_leading(N) == 0
+    assert leading(h, N) == 0
     assert list(h.names) == []
 
 
@@ -79,9 +92,9 @@ def test_after_the_first_token_the_next_report_says_what_is_there() -> None:
     h.hear(report(0))
     h.expect(R1, N[:3])
     h.computed(R1)
-    assert h.n_leading(N) == 3
+    assert leading(h, N) == 3
     h.hear(report(2, stored=N[:2]))
-    assert h.n_leading(N) == 2
+    assert leading(h, N) == 2
 
 
 def test_a_report_taken_before_the_first_token_takes_nothing_away() -> None:
@@ -89,7 +102,7 @@ def test_a_report_taken_before_the_first_token_takes_nothing_away() -> None:
     h.hear(report(0))
     h.expect(R1, N[:3])
     h.hear(report(1, stored=N[:1]))
-    assert h.n_leading(N) == 3
+    assert leading(h, N) == 3
     h.check_invariants([R1])
 
 
@@ -162,7 +175,7 @@ def test_the_whole_cache_leaves_alone_what_is_expected() -> None:
     h.hear(report(2, stored=N[:2]))
     h.expect(R1, N[:4])
     h.hear(report(5, stored=N[10:11], whole=True))
-    assert h.n_leading(N[2:4]) == 2
+    assert leading(h, N[2:4]) == 2
     assert sorted(h.names) == [*N[2:4], N[10]]
     h.check_invariants([R1])
 
@@ -198,7 +211,7 @@ def test_what_it_computed_longest_ago_is_forgotten_and_no_more_than_fits_is_kept
         h.expect(request, [*N[:4], *N[4 + 3 * i : 7 + 3 * i]])
         h.computed(request)
         h.check_invariants([])
-        assert h.n_leading(N[:4]) == 4, "what all begin with was used last by the latest"
+        assert leading(h, N[:4]) == 4, "what all begin with was used last by the latest"
         assert len(list(h.names)) <= 16
     assert N[4] not in h.names
     assert N[4 + 33] in h.names
@@ -218,7 +231,7 @@ def test_once_it_tells_only_its_word_counts() -> None:
 
 def test_whoever_leaves_takes_everything_along() -> None:
     index = PrefixIndex()
-    one, other = HeldPrefixes(index, 20), HeldPrefixes(index, 20)
+    one, other = HeldPrefixes(index, 20, 1), HeldPrefixes(index, 20, 1)
     one.expect(R1, N[:3])
     other.hear(report(2, stored=N[2:4]))
     one.leave()
@@ -274,8 +287,8 @@ def test_however_reports_are_lost_doubled_and_overtaken_in_the_end_all_is_known(
             case "end" if pending:
                 h.gone(pending.pop())
         h.check_invariants(pending)
-    for request in pending:
-        h.computed(request)
+    for id in pending:
+        h.computed(id)
     for late in waiting:
         h.hear(late)
     for _ in range(2):

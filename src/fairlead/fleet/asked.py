@@ -9,10 +9,12 @@ class Asked:
     """Found out once: admission, routing and the dispatch itself ask about a request within one
     decision."""
 
-    __slots__ = ("id", "own_s", "ttft_s", "uncached")
+    __slots__ = ("as_of_s", "id", "own_s", "ttft_s", "uncached")
 
-    def __init__(self, id: RequestId, uncached: int, own_s: float) -> None:
+    def __init__(self, id: RequestId, as_of_s: float, uncached: int, own_s: float) -> None:
         self.id = id
+        self.as_of_s = as_of_s
+        """When that was."""
         self.uncached = uncached
         """Tokens of its prompt that are to be computed."""
         self.own_s = own_s

@@ -21,9 +21,10 @@ from fairlead.fleet.moves import Moves
 from fairlead.fleet.placement import Placement
 from fairlead.fleet.pools import Pool, PoolBounds
 from fairlead.fleet.prefix_index import PrefixIndex
+from fairlead.fleet.present import Present
 from fairlead.fleet.roles import Roles
 from fairlead.fleet.roster import Roster
-from fairlead.fleet.shadow import Present, Shadow
+from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Moving, Tracked
 from fairlead.model import (
     Action,

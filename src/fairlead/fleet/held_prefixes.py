@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 from fairlead.fleet.prefix_index import PrefixIndex
-from fairlead.model import BlockHash, Report, RequestId
+from fairlead.model import BlockHash, Report, RequestId, RequestView
 
 ASK_AGAIN_S = 1.0
 """An answer that has not come after this was lost on the way."""
@@ -29,6 +29,7 @@ class HeldPrefixes:
 
     __slots__ = (
         "_asked_s",
+        "_block_tokens",
         "_coming",
         "_heard",
         "_here",
@@ -40,11 +41,12 @@ class HeldPrefixes:
         "_slot",
     )
 
-    def __init__(self, index: PrefixIndex, n_blocks: int) -> None:
+    def __init__(self, index: PrefixIndex, n_blocks: int, block_tokens: int) -> None:
         """`n_blocks` are the instance's: it cannot have stored more."""
         self._index = index
         self._slot = index.join()
         self._n_blocks = n_blocks
+        self._block_tokens = block_tokens
         self._here: dict[BlockHash, int] = {}
         self._n_stored = 0
         self._coming: dict[RequestId, dict[BlockHash, int]] = {}
@@ -57,12 +59,18 @@ class HeldPrefixes:
         """Cache events were lost."""
         self._asked_s = float("-inf")
 
-    def n_leading(self, names: Sequence[BlockHash]) -> int:
-        """How many leading blocks of a prompt are here, or about to be."""
-        index = self._index
+    def cached_tokens(self, request: RequestView) -> int:
+        """How many leading tokens of its prompt are here, or about to be: not the last one, which
+        is computed whatever is here."""
+        names, index = request.block_hashes, self._index
+        if not names:
+            return 0
         if index.leading is not None and names is index.prompt:
-            return index.leading[self._slot]
-        return index.n_leading(self._slot, names, self._here)
+            found = index.leading[self._slot] * self._block_tokens
+        else:
+            found = index.n_leading(self._slot, names, self._here) * self._block_tokens
+        most = request.prompt_tokens - 1
+        return found if found <= most else max(most, 0)
 
     # ---------------------------------------------------------------- the fleet's own doing
 

@@ -1,0 +1,130 @@
+"""The queue of one instance: when those who wait there are due, who goes before whom, and how soon
+turns come.
+
+An instance that knows what is urgent takes first who is due sooner and can still be in time; others
+take who came first.
+"""
+
+from __future__ import annotations
+
+from fairlead.fleet.estimate import Estimate
+from fairlead.fleet.ledger import Ledger
+from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.present import Present
+from fairlead.fleet.turns import Turns
+from fairlead.model import InstanceSpec, RequestView
+
+STRETCHED = 1.25
+"""By so much prefills that come between stretch a token, where requests wait."""
+LONG = 1.5
+"""Times what is expected: one in five is longer, of answers that spread as those of chats do."""
+PROMPTS_AT_MOST = 0.6
+"""Of an instance's time; what is above comes of a burst and does not last."""
+ALWAYS_WAITING = 2
+"""So many may wait at an instance, however slowly others begin: it must not stand still until we
+hear that one has begun."""
+
+
+class InstanceQueue:
+    """Answers for a request that might be sent there. Times on the gateway's clock."""
+
+    __slots__ = ("_estimate", "_ledger", "_lengths", "_present", "_turns", "_urgent_first")
+
+    def __init__(
+        self,
+        spec: InstanceSpec,
+        present: Present,
+        ledger: Ledger,
+        estimate: Estimate,
+        lengths: OutputLengths,
+    ) -> None:
+        self._urgent_first = spec.urgent_first
+        self._present = present
+        self._ledger = ledger
+        self._estimate = estimate
+        self._lengths = lengths
+        self._turns = Turns(present.now)
+
+    def joins(self) -> None:
+        """One more is about to wait."""
+        if not self._ledger.pending:
+            self._turns.nobody_waits(self._present.now)
+
+    def began(self, patient: bool) -> None:
+        """One of them waits no more; whether it let others go first."""
+        self._turns.began(self._present.now, patient)
+
+    # ---------------------------------------------------------------- when it is due
+
+    def due_s(self, request: RequestView) -> float:
+        """When its first token must come; infinity where nothing is promised."""
+        token_s = STRETCHED * self._estimate.decode_s(self._ledger.running + 1)
+        return _first_by_s(request, self._lengths.expected(request), token_s)
+
+    def begin_by_s(self, request: RequestView) -> float:
+        """When it should begin to keep what it was promised, if tokens take as long as they do here
+        now, prompts that keep coming included, and its answer is rather long: whoever begins when
+        they are due is late as often as not."""
+        token_s = self._estimate.token_s(prompts_at_most=PROMPTS_AT_MOST)
+        return _first_by_s(request, LONG * self._lengths.expected(request), token_s)
+
+    # ---------------------------------------------------------------- who goes before it
+
+    def ahead(self, request: RequestView) -> tuple[int, float]:
+        """Requests, and their tokens, that will be computed before this one if it came now."""
+        ledger, backlog_tokens = self._ledger, self._estimate.backlog_tokens
+        if not self._urgent_first or not ledger.pending:
+            return len(ledger.pending), backlog_tokens
+        mine_s, now = self.due_s(request), self._present.now
+        n_ahead = tokens_ahead = 0
+        for pending in ledger.pending.values():
+            if now <= pending.due_s <= mine_s:
+                n_ahead += 1
+                tokens_ahead += pending.tokens
+        worked_off = ledger.promised_tokens - backlog_tokens
+        return n_ahead, max(tokens_ahead - worked_off, 0.0)
+
+    def wait_s(self, request: RequestView, n_ahead: int) -> float:
+        """Time until its turn, as fast as others had theirs while there was a queue. An instance
+        that keeps the pace it promised lets requests wait though it has memory and compute to
+        spare, which no price of a step shows."""
+        # Only who goes by due times holds anybody back for the pace of others.
+        if not self._urgent_first:
+            return 0.0
+        now = self._present.now
+        wait_s = self._turns.wait_s(n_ahead, now)
+        if request.objective.patient and self._ledger.n_patient:
+            wait_s += self._turns.patient_wait_s(self._ledger.n_patient, now)
+        return wait_s
+
+    # ---------------------------------------------------------------- whether it soon begins
+
+    def has_turn(self, request: RequestView, hold_s: float) -> bool:
+        """Whether one more would begin here in about `hold_s`: fewer are before it than have begun
+        in the last so many seconds."""
+        n_waiting = len(self._ledger.pending)
+        if n_waiting < ALWAYS_WAITING:
+            return True
+        allowed = max(ALWAYS_WAITING, self._turns.n_later_than(self._present.now - hold_s))
+        return n_waiting < allowed or self._n_before(request, hold_s) < allowed
+
+    def _n_before(self, request: RequestView, hold_s: float) -> int:
+        """Requests that wait here and would begin before this one: who cannot be in time is passed
+        by who can."""
+        pending = self._ledger.pending
+        if not self._urgent_first:
+            return len(pending)
+        now, rate_per_s = self._present.now, self._estimate.prefill_rate_per_s()
+        mine_s = self.due_s(request)
+        in_time = now + hold_s + request.prompt_tokens / rate_per_s <= mine_s
+        if not in_time or mine_s == float("inf"):
+            return len(pending)
+        return sum(
+            other.due_s < float("inf") and now + other.tokens / rate_per_s <= other.due_s
+            for other in pending.values()
+        )
+
+
+def _first_by_s(request: RequestView, output_tokens: float, token_s: float) -> float:
+    due_s = request.objective.first_due_s(output_tokens, token_s)
+    return float("inf") if due_s is None else request.arrival_s + due_s

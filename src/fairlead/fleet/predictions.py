@@ -1,0 +1,141 @@
+"""What a request would get at one instance if it were sent there now, and what others would lose
+by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from fairlead.fleet.asked import Asked
+from fairlead.fleet.estimate import CHUNK_TOKENS, Estimate
+from fairlead.fleet.held_prefixes import HeldPrefixes
+from fairlead.fleet.instance_queue import InstanceQueue
+from fairlead.fleet.ledger import Ledger
+from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.paces import Added
+from fairlead.fleet.present import Present
+from fairlead.fleet.tracked import Tracked
+from fairlead.model import RequestId, RequestView
+
+LOOKED_AT = 32
+"""Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
+
+
+class Predictions:
+    """Times in seconds, from now. See `InstanceView` for what each of them is."""
+
+    __slots__ = (
+        "_asked",
+        "_estimate",
+        "_ledger",
+        "_lengths",
+        "_prefixes",
+        "_present",
+        "_queue",
+        "_requests",
+    )
+
+    def __init__(
+        self,
+        present: Present,
+        ledger: Ledger,
+        estimate: Estimate,
+        queue: InstanceQueue,
+        prefixes: HeldPrefixes,
+        lengths: OutputLengths,
+        requests: Mapping[RequestId, Tracked],
+    ) -> None:
+        """`requests` are all that the fleet has under way."""
+        self._present = present
+        self._ledger = ledger
+        self._estimate = estimate
+        self._queue = queue
+        self._prefixes = prefixes
+        self._lengths = lengths
+        self._requests = requests
+        self._asked: Asked | None = None
+        """Of the last request that was asked about, until anything changes."""
+
+    def forget(self) -> None:
+        """Something has changed, and not only the time."""
+        self._asked = None
+
+    def ask(self, request: RequestView) -> Asked:
+        """What is known of it here and now."""
+        asked, now = self._asked, self._present.now
+        if asked is None or asked.id != request.id or asked.as_of_s != now:
+            self._estimate.advance()
+            uncached = request.prompt_tokens - self._prefixes.cached_tokens(request)
+            own_s = self._estimate.prompt_s(uncached, request.prompt_tokens)
+            asked = self._asked = Asked(request.id, now, uncached, own_s)
+        return asked
+
+    # ---------------------------------------------------------------- what it would get
+
+    def ttft_s(self, request: RequestView) -> float:
+        asked = self.ask(request)
+        if asked.ttft_s is None:
+            n_ahead, ahead = self._queue.ahead(request)
+            ahead_s = ahead / self._estimate.prefill_rate_per_s() if ahead else 0.0
+            needed = ahead + asked.uncached
+            memory_s = self._estimate.memory_s(needed, n_ahead + 1, self._lengths.mean)
+            turn_s = self._queue.wait_s(request, n_ahead)
+            asked.ttft_s = max(ahead_s + asked.own_s, memory_s, turn_s)
+        return asked.ttft_s
+
+    def tpot_s(self, request: RequestView) -> float:
+        self._estimate.advance()
+        return self._tpot_s(self._lengths.expected(request))
+
+    def _tpot_s(self, output_tokens: float) -> float:
+        ledger, estimate = self._ledger, self._estimate
+        step_s = estimate.decode_s(ledger.running + len(ledger.pending) + 1)
+        if not estimate.backlog_tokens:
+            return step_s
+        # Whatever prefill is queued is interleaved with its decoding.
+        queued_s = estimate.backlog_tokens / estimate.prefill_rate_per_s()
+        return step_s + queued_s / max(output_tokens, 1.0)
+
+    def e2e_s(self, request: RequestView) -> float:
+        ttft_s = self.ttft_s(request)
+        output_tokens = self._lengths.expected(request)
+        if output_tokens <= 1.0:
+            return ttft_s
+        return ttft_s + (output_tokens - 1.0) * self._tpot_s(output_tokens)
+
+    # ---------------------------------------------------------------- what others would lose
+
+    def added_s(self, request: RequestView) -> float:
+        asked = self.ask(request)
+        steps = -(-asked.uncached // CHUNK_TOKENS)
+        return max(asked.own_s - steps * self._estimate.decode_s(self._ledger.running), 0.0)
+
+    def broken_paces(self, request: RequestView) -> float:
+        ledger, estimate = self._ledger, self._estimate
+        if not (ledger.pending or ledger.decoding):
+            return 0.0
+        added_s = self.added_s(request)
+        if added_s <= 0:
+            return 0.0
+        pause_s = estimate.pause_s()
+        added = Added(
+            added_s,
+            pause_s * estimate.backlog_tokens,
+            estimate.token_s(),
+            estimate.token_s(added_s),
+            self._lengths,
+            estimate.as_of_s,
+        )
+        waiting = added.breaks_of_waiting(self._newest_waiting(pause_s))
+        waiting *= max(len(ledger.pending) / LOOKED_AT, 1.0)
+        newest = [self._requests[id] for id in islice(reversed(ledger.decoding), LOOKED_AT)]
+        by_and_by = added.breaks_by_and_by(newest) * max(len(ledger.decoding) / LOOKED_AT, 1.0)
+        own = added.breaks_own(request.objective.tpot_s)
+        return own + waiting + added.breaks_of_decoding(newest) + by_and_by
+
+    def _newest_waiting(self, pause_s: float) -> Iterator[tuple[Tracked, float]]:
+        """The last that came, each with the pauses of those that came after it."""
+        tokens_behind = 0
+        for id, pending in islice(reversed(self._ledger.pending.items()), LOOKED_AT):
+            yield self._requests[id], pause_s * tokens_behind
+            tokens_behind += pending.tokens

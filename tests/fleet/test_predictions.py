@@ -1,0 +1,60 @@
+"""What a request is told of an instance, whatever else was asked before."""
+
+from __future__ import annotations
+
+from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.present import Present
+from fairlead.fleet.shadow import Shadow
+from fairlead.fleet.tracked import Tracked
+from fairlead.model import Objective, Request, RequestId
+from tests.strategies import request, spec
+
+PACED = Objective("x", ttft_s=1.0, tpot_s=0.02)
+
+
+class Place:
+    """An instance with a clock."""
+
+    def __init__(self) -> None:
+        self.present = Present(0.0)
+        self.lengths = OutputLengths()
+        self._requests: dict[RequestId, Tracked] = {}
+        self.shadow = Shadow(spec(n_blocks=1000), self.lengths, self.present, self._requests)
+
+    def send(self, one: Request) -> None:
+        self._requests[one.id] = Tracked(one, self.present.now)
+        self.shadow.promise(one, 1, 0)
+
+
+def test_what_was_found_out_is_forgotten_when_something_changes() -> None:
+    place, one = Place(), request("new", 100)
+    alone_s = place.shadow.predicted_ttft_s(one)
+    place.send(request("r1", 500))
+    behind_s = place.shadow.predicted_ttft_s(one)
+    assert behind_s > alone_s
+    place.shadow.release(RequestId("r1"), 500)
+    assert place.shadow.predicted_ttft_s(one) == alone_s
+
+
+def test_it_is_forgotten_when_time_passes_even_if_others_looked_first() -> None:
+    place, one = Place(), request("new", 100)
+    place.send(request("r1", 500))
+    before_s = place.shadow.predicted_ttft_s(one)
+    place.present.now = 0.02
+    assert place.shadow.queued_tokens < 500
+    assert place.shadow.predicted_ttft_s(one) < before_s
+
+
+def test_a_cached_prefix_delays_others_less() -> None:
+    place, prompt = Place(), list(range(400))
+    place.send(request("r1", prompt))
+    fresh = place.shadow.added_s(request("new", 401))
+    assert place.shadow.added_s(request("again", [*prompt, 9])) < fresh
+
+
+def test_where_nobody_is_no_pace_breaks() -> None:
+    place, one = Place(), request("new", 800, objective=PACED)
+    place.lengths.add(3)  # Too short to catch up with anything.
+    assert place.shadow.broken_paces(one) == 0.0
+    place.send(request("r1", 10, objective=PACED))
+    assert place.shadow.broken_paces(one) > 0.0
