@@ -290,9 +290,9 @@ HEADS = (
     "load",
     "offered/s",
     "goodput/s",
-    "of its peak",
-    "turned away",
-    "served in time",
+    "of peak",
+    "refused",
+    "in time",
     "p99",
     "prompts",
 )
