@@ -31,18 +31,9 @@ SPEED = 0.25
 """Steps of tens of milliseconds: long beside what a busy machine adds to them."""
 
 
-TRIES = 3
-"""On a machine that stands still for a while steps are measured that took no time; calibrate says
-itself that such a profile is not to be relied on."""
-
-
 def calibrate(*words: str) -> str:
     command = [sys.executable, "-m", "fairlead", "calibrate", *words, "--seconds", "12"]
-    for _ in range(TRIES):
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        if "do not rely on it" not in done.stdout + done.stderr:
-            break
-    return done.stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def held_against_the_truth(path: Path) -> None:

@@ -20,7 +20,8 @@ ENOUGH_FOR_THIRTEEN = 60
 RUN = 16
 """Decode iterations in a row that count as one point: their contexts differ by little."""
 AWAY = 2.5
-"""A step that took so many times as long as its likes was not at work all that time."""
+"""A step that took so many times as long as its likes, or as short, does not tell what they cost:
+the machine was away meanwhile, or is making up for it."""
 WILD = 0.3
 """A point further off than this share says nothing about the mean of the noise."""
 
@@ -50,7 +51,7 @@ def _decodes(step: Point) -> int:
 
 def _mean(likes: Sequence[Point]) -> Point:
     usual_s = median(seconds for _, seconds in likes)
-    at_work = [(shape, seconds) for shape, seconds in likes if seconds <= AWAY * usual_s]
+    at_work = [like for like in likes if usual_s / AWAY <= like[1] <= AWAY * usual_s]
     first = likes[0][0]
     shape = StepShape(
         first.decodes,

@@ -27,6 +27,9 @@ CATCH_UP_S = 0.25
 """How far the schedule may lie behind real time. Timers wake up to a millisecond late and a busy
 machine later; that much is caught up with. Beyond it the machine cannot keep the pace, and the
 slowdown must show in the reports rather than pile up as a burst to come."""
+LEAST_SHARE = 0.5
+"""Of its time that a step takes also while the schedule is behind. Steps of no time would be a
+burst for those who stream, and would teach whoever measures them an engine that does not exist."""
 PASSAGE_TOKENS = 32
 """Tokens of text made at a time."""
 
@@ -69,7 +72,8 @@ class _Speech:
 
 class Emulated:
     """An `Executor` without a model. Steps are kept to an absolute schedule: each begins where the
-    last was due to end, so that late timers do not add up."""
+    last was due to end, so that late timers do not add up. What was lost is caught up with by
+    steps that are shorter, never by steps of no time."""
 
     embeds = False
 
@@ -96,9 +100,10 @@ class Emulated:
         now = self._monotonic()
         begun = now if self._due_s is None else max(self._due_s, now - CATCH_UP_S)
         self._due_s = begun + predicted_s
+        ends_s = max(self._due_s, now + LEAST_SHARE * predicted_s)
         output = self._speak(sequences[row.request] for row in rows if row.samples)
         # Also where the end is past already: whoever waits for the event loop gets a turn.
-        await asyncio.sleep(max(self._due_s - self._monotonic(), 0.0))
+        await asyncio.sleep(max(ends_s - self._monotonic(), 0.0))
         return output
 
     @property
