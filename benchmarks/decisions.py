@@ -61,8 +61,8 @@ from fairlead.simulate.machine import simulated_spec
 from fairlead.simulate.settings import read_settings
 
 FLEET = Path(__file__).parent.parent / "examples" / "eight-h100.toml"
-FEW = ("dualmap", "power-of-two", "two-choices", "consistent-hash", "dodoor", "round-robin")
-"""Policies that look at few candidates."""
+FEW = ("dualmap", "power-of-two", "two-choices", "dodoor", "round-robin")
+"""Policies that look at few candidates. `consistent-hash` adds up the load of all."""
 FEW_TARGET_US, ALL_TARGET_US = 50.0, 2000.0
 SYSTEM_PROMPTS, SYSTEM_BLOCKS = 8, 32
 CHAT_BLOCKS, NEW_BLOCKS = 96, 16

@@ -1,6 +1,6 @@
 """One after the other, whatever they are doing: the baseline of every comparison.
 
-Rule: the k-th request goes to instance k modulo their number, in order of their names.
+Rule: the k-th request goes to instance k modulo their number, in the order in which they joined.
 """
 
 from __future__ import annotations
@@ -28,7 +28,5 @@ class RoundRobin:
     ) -> list[InstanceView]:
         if not candidates:
             return []
-        ring = sorted(candidates, key=lambda view: view.id)
-        first = self._turn % len(ring)
         self._turn += 1
-        return ring[first:] + ring[:first]
+        return [candidates[(self._turn - 1) % len(candidates)]]
