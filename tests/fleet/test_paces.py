@@ -36,13 +36,13 @@ def added(
 
 def test_of_those_who_wait_the_answers_that_are_too_short_to_catch_up_break() -> None:
     # 0.4 s are caught up in ten tokens: half of the answers are shorter.
-    waiting = [(stream(0, 0.0), 0.0), (stream(0, 0.0), 0.0)]
+    waiting = [(PACE_S, 0.0), (PACE_S, 0.0), (None, 0.0)]
     assert added(0.4, 5, 8, 100, 200).breaks_of_waiting(waiting) == pytest.approx(1.0)
 
 
 def test_whom_others_break_already_it_does_not_break() -> None:
     """0.4 s behind are caught up in ten tokens, 0.8 s in twenty: one answer in four more."""
-    waiting = [(stream(0, 0.0), 0.4)]
+    waiting = [(PACE_S, 0.4)]
     assert added(0.4, 5, 8, 15, 200).breaks_of_waiting(waiting) == pytest.approx(0.25)
     assert added(0.4, 5, 8, 9, 200).breaks_of_waiting(waiting) == 0.0
 
@@ -73,7 +73,7 @@ def test_nobody_is_asked_behind_one_who_bears_it() -> None:
 def test_where_tokens_take_nearly_as_long_as_promised_next_to_nothing_is_caught_up() -> None:
     # At that pace alone half of all would break.
     at_pace = added(0.2, 2, 9, 70, 300, token_s=PACE_S)
-    assert at_pace.breaks_of_waiting([(stream(0, 0.0), 0.0)]) == pytest.approx(0.25)
+    assert at_pace.breaks_of_waiting([(PACE_S, 0.0)]) == pytest.approx(0.25)
 
 
 def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
@@ -95,7 +95,7 @@ def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> N
 
 
 def test_one_that_makes_tokens_too_slow_for_all_breaks_all() -> None:
-    waiting = [(stream(0, 0.0), 0.0)] * 3
+    waiting = [(PACE_S, 0.0)] * 3
     worse = added(0.01, 100, token_s=0.5 * PACE_S, slower_s=1.5 * PACE_S)
     assert worse.breaks_of_waiting(waiting) == pytest.approx(3.0)
     lost = added(0.01, 100, token_s=1.5 * PACE_S, slower_s=2 * PACE_S)

@@ -75,12 +75,7 @@ class InstanceQueue:
         ledger, backlog_tokens = self._ledger, self._estimate.backlog_tokens
         if not self._urgent_first or not ledger.pending:
             return len(ledger.pending), backlog_tokens
-        mine_s, now = self.due_s(request), self._present.now
-        n_ahead = tokens_ahead = 0
-        for pending in ledger.pending.values():
-            if now <= pending.due_s <= mine_s:
-                n_ahead += 1
-                tokens_ahead += pending.tokens
+        n_ahead, tokens_ahead = ledger.by_due().within(self._present.now, self.due_s(request))
         worked_off = ledger.promised_tokens - backlog_tokens
         return n_ahead, max(tokens_ahead - worked_off, 0.0)
 

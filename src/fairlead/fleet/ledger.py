@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fairlead.fleet.due_order import DueOrder
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import InstanceId, RequestId
 
@@ -15,9 +16,11 @@ from fairlead.model import InstanceId, RequestId
 class Pending:
     """A request whose first token from here is still to come."""
 
-    __slots__ = ("due_s", "patient", "places", "tokens")
+    __slots__ = ("due_s", "pace_s", "patient", "places", "tokens")
 
-    def __init__(self, tokens: int, end: int, due_s: float, patient: bool) -> None:
+    def __init__(
+        self, tokens: int, end: int, due_s: float, patient: bool, pace_s: float | None = None
+    ) -> None:
         """The last `tokens` of a context that ends at `end` are to be computed."""
         self.tokens = tokens
         self.places = tokens * (end - tokens / 2)
@@ -27,12 +30,15 @@ class Pending:
         """When that first token is due; infinity: nothing is promised."""
         self.patient = patient
         """It lets others go first."""
+        self.pace_s = pace_s
+        """That its answer was promised; None: none was."""
 
 
 class Ledger:
     """See the module."""
 
     __slots__ = (
+        "_by_due",
         "_places",
         "attempts",
         "coming",
@@ -60,6 +66,8 @@ class Ledger:
         """The sum of these tokens' places in their contexts."""
         self.n_patient = 0
         """Of those pending, who let others go first."""
+        self._by_due: DueOrder | None = None
+        """None: somebody came or went since it was asked for."""
 
     def send(self, request: RequestId, attempt: int, pending: Pending) -> None:
         self.attempts[request] = attempt
@@ -109,15 +117,25 @@ class Ledger:
         self.promised_tokens += pending.tokens
         self._places += pending.places
         self.n_patient += pending.patient
+        self._by_due = None
 
     def _await_no_more(self, request: RequestId) -> Pending:
         pending = self.pending.pop(request)
         self.promised_tokens -= pending.tokens
         self._places = self._places - pending.places if self.pending else 0.0
         self.n_patient -= pending.patient
+        self._by_due = None
         return pending
 
     # ---------------------------------------------------------------- what follows from it
+
+    def by_due(self) -> DueOrder:
+        """Those pending, in the order in which they are due."""
+        by_due = self._by_due
+        if by_due is None:
+            waiting = [(pending.due_s, pending.tokens) for pending in self.pending.values()]
+            by_due = self._by_due = DueOrder(waiting)
+        return by_due
 
     @property
     def usual_place(self) -> int:

@@ -12,7 +12,6 @@ many they are but how many are new.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.tracked import Tracked
@@ -26,50 +25,75 @@ LASTING = 0.1
 ahead of theirs, or nearly through."""
 
 
-@dataclass(frozen=True, slots=True)
+class _AtPace:
+    """What the prompt changes for streams of one promised pace: there are few paces, and many who
+    were promised them."""
+
+    __slots__ = ("slow", "slower", "spare_s", "spare_with_it_s")
+
+    def __init__(self, pace_s: float, token_s: float, slower_s: float) -> None:
+        self.slow = _chance_slow(token_s, pace_s)
+        self.slower = _chance_slow(slower_s, pace_s)
+        """The same if more prompts of its kind come."""
+        self.spare_s = max(pace_s - token_s, LEAST_SPARE_S)
+        """Caught up with each token."""
+        self.spare_with_it_s = max(pace_s - slower_s, LEAST_SPARE_S)
+
+
 class Added:
     """One more prompt on one instance: what it breaks. Times in seconds."""
 
-    pause_s: float
-    """While it is computed, nobody gets a token."""
-    queued_s: float
-    """The pauses of those that are computed before it."""
-    token_s: float
-    """What a token takes, with the time of the prompts that keep coming."""
-    slower_s: float
-    """The same if one more of them comes as often as the others do."""
-    lengths: OutputLengths
-    now: float
+    __slots__ = (
+        "_at_pace",
+        "_lengths",
+        "_now",
+        "_pause_s",
+        "_queued_s",
+        "_slower_s",
+        "_token_s",
+    )
+
+    def __init__(
+        self,
+        pause_s: float,
+        queued_s: float,
+        token_s: float,
+        slower_s: float,
+        lengths: OutputLengths,
+        now: float,
+    ) -> None:
+        """While the prompt is computed, for `pause_s`, nobody gets a token; `queued_s` are the
+        pauses of those that are computed before it. `token_s` is what a token takes, with the time
+        of the prompts that keep coming, and `slower_s` the same if one more of them comes as often
+        as the others do."""
+        self._pause_s = pause_s
+        self._queued_s = queued_s
+        self._token_s = token_s
+        self._slower_s = slower_s
+        self._lengths = lengths
+        self._now = now
+        self._at_pace: dict[float, _AtPace] = {}
 
     def breaks_own(self, pace_s: float | None) -> float:
         """The chance that the pace promised to its own answer is broken."""
-        return 0.0 if pace_s is None else _chance_slow(self.slower_s, pace_s)
+        return 0.0 if pace_s is None else _chance_slow(self._slower_s, pace_s)
 
     def breaks_by_and_by(self, decoding: Iterable[Tracked]) -> float:
         """Expected among those that decode, who bear this prompt and would not bear one more of its
         kind each time."""
         broken = 0.0
-        at_pace: dict[float, float] = {}  # There are few paces, and many who were promised them.
         for one in decoding:
             pace_s = one.request.objective.tpot_s
-            if pace_s is None:
-                continue
-            more = at_pace.get(pace_s)
-            if more is None:
-                slower, slow = (
-                    _chance_slow(self.slower_s, pace_s),
-                    _chance_slow(self.token_s, pace_s),
-                )
-                more = at_pace[pace_s] = slower - slow
-            broken += more
+            if pace_s is not None:
+                at_pace = self._of(pace_s)
+                broken += at_pace.slower - at_pace.slow
         return LASTING * broken
 
-    def breaks_of_waiting(self, newest_first: Iterable[tuple[Tracked, float]]) -> float:
-        """Expected among those that decode when it comes and have not begun now, each with the
-        pauses of those that are computed between it and this one."""
+    def breaks_of_waiting(self, newest_first: Iterable[tuple[float | None, float]]) -> float:
+        """Expected among those that decode when it comes and have not begun now: the pace of each,
+        with the pauses of those that are computed between it and this one."""
         broken = 0.0
-        for one, behind_s in newest_first:
-            pace_s = one.request.objective.tpot_s
+        for pace_s, behind_s in newest_first:
             if pace_s is not None:
                 broken += self._more_broken(0, pace_s, behind_s)
         return broken
@@ -83,25 +107,33 @@ class Added:
             if pace_s is None or begun_s is None:
                 continue
             produced = len(one.produced)
-            ahead_s = produced * pace_s - (self.now - begun_s)
-            if ahead_s >= self.queued_s + self.pause_s:
+            ahead_s = produced * pace_s - (self._now - begun_s)
+            if ahead_s >= self._queued_s + self._pause_s:
                 break
             if ahead_s >= 0:
-                broken += self._more_broken(produced, pace_s, self.queued_s - ahead_s)
+                broken += self._more_broken(produced, pace_s, self._queued_s - ahead_s)
         return broken
 
-    def _more_broken(self, produced: int, pace_s: float, behind_s: float) -> float:
-        """By this prompt, among those that what is queued puts so far behind their pace."""
-        with_it = self._share_broken(produced, pace_s, self.slower_s, behind_s + self.pause_s)
-        without = self._share_broken(produced, pace_s, self.token_s, behind_s)
-        return max(with_it - without, 0.0)
+    def _of(self, pace_s: float) -> _AtPace:
+        at_pace = self._at_pace.get(pace_s)
+        if at_pace is None:
+            at_pace = _AtPace(pace_s, self._token_s, self._slower_s)
+            self._at_pace[pace_s] = at_pace
+        return at_pace
 
-    def _share_broken(self, produced: int, pace_s: float, token_s: float, behind_s: float) -> float:
-        slow = _chance_slow(token_s, pace_s)
-        if slow >= 1 or behind_s <= 0:
-            return slow
-        caught_up = behind_s / max(pace_s - token_s, LEAST_SPARE_S)
-        return max(slow, self.lengths.share_ending(produced, caught_up))
+    def _more_broken(self, produced: int, pace_s: float, behind_s: float) -> float:
+        """By this prompt, among those that what is queued puts so far behind their pace: who ends
+        before they have caught up has missed it."""
+        at_pace, share_ending = self._of(pace_s), self._lengths.share_ending
+        without, with_it = at_pace.slow, at_pace.slower
+        if without >= 1:
+            return 0.0
+        if behind_s > 0:
+            without = max(without, share_ending(produced, behind_s / at_pace.spare_s))
+        behind_s += self._pause_s
+        if with_it < 1 and behind_s > 0:
+            with_it = max(with_it, share_ending(produced, behind_s / at_pace.spare_with_it_s))
+        return max(with_it - without, 0.0)
 
 
 def _chance_slow(token_s: float, pace_s: float) -> float:

@@ -133,9 +133,9 @@ class Predictions:
         own = added.breaks_own(request.objective.tpot_s)
         return own + waiting + added.breaks_of_decoding(newest) + by_and_by
 
-    def _newest_waiting(self, pause_s: float) -> Iterator[tuple[Tracked, float]]:
-        """The last that came, each with the pauses of those that came after it."""
+    def _newest_waiting(self, pause_s: float) -> Iterator[tuple[float | None, float]]:
+        """The paces of the last that came, each with the pauses of those that came after it."""
         tokens_behind = 0
-        for id, pending in islice(reversed(self._ledger.pending.items()), LOOKED_AT):
-            yield self._requests[id], pause_s * tokens_behind
+        for pending in islice(reversed(self._ledger.pending.values()), LOOKED_AT):
+            yield pending.pace_s, pause_s * tokens_behind
             tokens_behind += pending.tokens

@@ -193,7 +193,8 @@ class Shadow:
         self._estimate.prompts.add(self._estimate.as_of_s, self._predictions.added_s(request))
         self._queue.joins()
         end = request.prompt_tokens + produced
-        self._ledger.send(request.id, attempt, Pending(tokens, end, due_s, patient))
+        pending = Pending(tokens, end, due_s, patient, request.objective.tpot_s)
+        self._ledger.send(request.id, attempt, pending)
         self._estimate.queue(tokens)
         self._changed()
         if request.block_hashes:
@@ -217,7 +218,9 @@ class Shadow:
             return
         self._estimate.advance()
         self._queue.joins()
-        again = Pending(context_tokens, context_tokens, self._estimate.as_of_s, patient=False)
+        pace_s = self._requests[request].request.objective.tpot_s
+        due_s = self._estimate.as_of_s
+        again = Pending(context_tokens, context_tokens, due_s, patient=False, pace_s=pace_s)
         self._ledger.preempt(request, again)
         self._estimate.end(context_tokens)
         self._estimate.queue(context_tokens)
