@@ -21,11 +21,11 @@ def lengths(*seen: int) -> OutputLengths:
     return found
 
 
-def stream(produced: int, age_s: float, objective: Objective = PACED) -> Tracked:
-    tracked = Tracked(request(objective=objective), 0.0)
+def stream(produced: int, age_s: float) -> tuple[float, Tracked]:
+    tracked = Tracked(request(objective=PACED), 0.0)
     tracked.produced = [0] * produced
     tracked.first_token_s = 10.0 - age_s
-    return tracked
+    return PACE_S, tracked
 
 
 def added(
@@ -36,15 +36,15 @@ def added(
 
 def test_of_those_who_wait_the_answers_that_are_too_short_to_catch_up_break() -> None:
     # 0.4 s are caught up in ten tokens: half of the answers are shorter.
-    waiting = [(PACE_S, 0.0), (PACE_S, 0.0), (None, 0.0)]
-    assert added(0.4, 5, 8, 100, 200).breaks_of_waiting(waiting) == pytest.approx(1.0)
+    waiting = [(PACE_S, 0), (PACE_S, 0)]
+    assert added(0.4, 5, 8, 100, 200).breaks_of_waiting(waiting, 0.1) == pytest.approx(1.0)
 
 
 def test_whom_others_break_already_it_does_not_break() -> None:
     """0.4 s behind are caught up in ten tokens, 0.8 s in twenty: one answer in four more."""
-    waiting = [(PACE_S, 0.4)]
-    assert added(0.4, 5, 8, 15, 200).breaks_of_waiting(waiting) == pytest.approx(0.25)
-    assert added(0.4, 5, 8, 9, 200).breaks_of_waiting(waiting) == 0.0
+    waiting = [(PACE_S, 4)]
+    assert added(0.4, 5, 8, 15, 200).breaks_of_waiting(waiting, 0.1) == pytest.approx(0.25)
+    assert added(0.4, 5, 8, 9, 200).breaks_of_waiting(waiting, 0.1) == 0.0
 
 
 def test_a_stream_that_runs_ahead_bears_a_pause() -> None:
@@ -59,9 +59,8 @@ def test_what_is_computed_before_it_uses_up_what_a_stream_is_ahead() -> None:
     assert added(0.4, 105, 150, queued_s=3.9).breaks_of_decoding([ahead]) == 0.5
 
 
-def test_what_is_lost_already_and_what_was_promised_nothing_do_not_count() -> None:
-    late, batch = stream(10, 3.0), stream(3, 0.03, Objective("batch"))
-    assert added(9.0, 20, 30).breaks_of_decoding([late, batch]) == 0.0
+def test_what_is_lost_already_does_not_count() -> None:
+    assert added(9.0, 20, 30).breaks_of_decoding([stream(10, 3.0)]) == 0.0
 
 
 def test_nobody_is_asked_behind_one_who_bears_it() -> None:
@@ -73,7 +72,7 @@ def test_nobody_is_asked_behind_one_who_bears_it() -> None:
 def test_where_tokens_take_nearly_as_long_as_promised_next_to_nothing_is_caught_up() -> None:
     # At that pace alone half of all would break.
     at_pace = added(0.2, 2, 9, 70, 300, token_s=PACE_S)
-    assert at_pace.breaks_of_waiting([(PACE_S, 0.0)]) == pytest.approx(0.25)
+    assert at_pace.breaks_of_waiting([(PACE_S, 0)], 0.1) == pytest.approx(0.25)
 
 
 def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
@@ -84,10 +83,9 @@ def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
 
 
 def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> None:
-    decoding = [stream(50, 0.5)] * 20
+    decoding = [(PACE_S, 20)]
     grows = added(0.1, 100, token_s=0.6 * PACE_S, slower_s=0.8 * PACE_S)
     assert grows.breaks_by_and_by(decoding) == pytest.approx(20 * LASTING * 0.2)
-    assert grows.breaks_by_and_by([stream(50, 0.5, Objective("batch"))]) == 0.0
     # Far from the pace nobody is hurt, and beyond it nobody is left.
     for token, slower in ((0.1, 0.4), (1.6, 2.0)):
         one = added(0.1, token_s=token * PACE_S, slower_s=slower * PACE_S)
@@ -95,11 +93,11 @@ def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> N
 
 
 def test_one_that_makes_tokens_too_slow_for_all_breaks_all() -> None:
-    waiting = [(PACE_S, 0.0)] * 3
+    waiting = [(PACE_S, 0)] * 3
     worse = added(0.01, 100, token_s=0.5 * PACE_S, slower_s=1.5 * PACE_S)
-    assert worse.breaks_of_waiting(waiting) == pytest.approx(3.0)
+    assert worse.breaks_of_waiting(waiting, 0.1) == pytest.approx(3.0)
     lost = added(0.01, 100, token_s=1.5 * PACE_S, slower_s=2 * PACE_S)
-    assert lost.breaks_of_waiting(waiting) == 0.0
+    assert lost.breaks_of_waiting(waiting, 0.1) == 0.0
 
 
 def test_lengths_forget_the_oldest() -> None:

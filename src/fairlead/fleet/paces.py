@@ -78,36 +78,34 @@ class Added:
         """The chance that the pace promised to its own answer is broken."""
         return 0.0 if pace_s is None else _chance_slow(self._slower_s, pace_s)
 
-    def breaks_by_and_by(self, decoding: Iterable[Tracked]) -> float:
+    def breaks_by_and_by(self, decoding: Iterable[tuple[float, int]]) -> float:
         """Expected among those that decode, who bear this prompt and would not bear one more of its
-        kind each time."""
+        kind each time: their paces, and how many have each."""
         broken = 0.0
-        for one in decoding:
-            pace_s = one.request.objective.tpot_s
-            if pace_s is not None:
-                at_pace = self._of(pace_s)
-                broken += at_pace.slower - at_pace.slow
+        for pace_s, n in decoding:
+            at_pace = self._of(pace_s)
+            broken += n * (at_pace.slower - at_pace.slow)
         return LASTING * broken
 
-    def breaks_of_waiting(self, newest_first: Iterable[tuple[float | None, float]]) -> float:
+    def breaks_of_waiting(
+        self, newest_first: Iterable[tuple[float, int]], pause_s_per_token: float
+    ) -> float:
         """Expected among those that decode when it comes and have not begun now: the pace of each,
-        with the pauses of those that are computed between it and this one."""
+        with the tokens of prompts that are computed between it and this one."""
         broken = 0.0
-        for pace_s, behind_s in newest_first:
-            if pace_s is not None:
-                broken += self._more_broken(0, pace_s, behind_s)
+        for pace_s, tokens_behind in newest_first:
+            broken += self._more_broken(0, pace_s, pause_s_per_token * tokens_behind)
         return broken
 
-    def breaks_of_decoding(self, newest_first: Iterable[Tracked]) -> float:
-        """Expected among those that decode, up to the first that bears it: those who have decoded
-        for longer do too. What has missed its pace by now is not counted."""
+    def breaks_of_decoding(self, newest_first: Iterable[tuple[float, Tracked]]) -> float:
+        """Expected among those that decode, each with its pace, up to the first that bears it:
+        those who have decoded for longer do too. What has missed its pace by now is not counted."""
         broken = 0.0
-        for one in newest_first:
-            pace_s, begun_s = one.request.objective.tpot_s, one.first_token_s
-            if pace_s is None or begun_s is None:
+        for pace_s, one in newest_first:
+            if one.first_token_s is None:
                 continue
             produced = len(one.produced)
-            ahead_s = produced * pace_s - (self._now - begun_s)
+            ahead_s = produced * pace_s - (self._now - one.first_token_s)
             if ahead_s >= self._queued_s + self._pause_s:
                 break
             if ahead_s >= 0:

@@ -3,8 +3,7 @@ by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 
 from fairlead.fleet.asked import Asked
 from fairlead.fleet.estimate import CHUNK_TOKENS, Estimate
@@ -12,13 +11,11 @@ from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.fleet.instance_queue import InstanceQueue
 from fairlead.fleet.ledger import Ledger
 from fairlead.fleet.lengths import OutputLengths
+from fairlead.fleet.newest import Newest
 from fairlead.fleet.paces import Added
 from fairlead.fleet.present import Present
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import RequestId, RequestView
-
-LOOKED_AT = 32
-"""Of those who wait and of those who decode, the last that came are asked what a pause breaks."""
 
 
 class Predictions:
@@ -29,6 +26,7 @@ class Predictions:
         "_estimate",
         "_ledger",
         "_lengths",
+        "_newest",
         "_prefixes",
         "_present",
         "_queue",
@@ -55,10 +53,12 @@ class Predictions:
         self._requests = requests
         self._asked: Asked | None = None
         """Of the last request that was asked about, until anything changes."""
+        self._newest: Newest | None = None
 
     def forget(self) -> None:
         """Something has changed, and not only the time."""
         self._asked = None
+        self._newest = None
 
     def ask(self, request: RequestView) -> Asked:
         """What is known of it here and now."""
@@ -126,16 +126,10 @@ class Predictions:
             self._lengths,
             estimate.as_of_s,
         )
-        waiting = added.breaks_of_waiting(self._newest_waiting(pause_s))
-        waiting *= max(len(ledger.pending) / LOOKED_AT, 1.0)
-        newest = [self._requests[id] for id in islice(reversed(ledger.decoding), LOOKED_AT)]
-        by_and_by = added.breaks_by_and_by(newest) * max(len(ledger.decoding) / LOOKED_AT, 1.0)
+        newest = self._newest
+        if newest is None:
+            newest = self._newest = Newest(ledger, self._requests)
         own = added.breaks_own(request.objective.tpot_s)
-        return own + waiting + added.breaks_of_decoding(newest) + by_and_by
-
-    def _newest_waiting(self, pause_s: float) -> Iterator[tuple[float | None, float]]:
-        """The paces of the last that came, each with the pauses of those that came after it."""
-        tokens_behind = 0
-        for pending in islice(reversed(self._ledger.pending.values()), LOOKED_AT):
-            yield pending.pace_s, pause_s * tokens_behind
-            tokens_behind += pending.tokens
+        waiting = added.breaks_of_waiting(newest.waiting, pause_s) * newest.weight_of_waiting
+        by_and_by = added.breaks_by_and_by(newest.paces) * newest.weight_of_decoding
+        return own + waiting + added.breaks_of_decoding(newest.decoding) + by_and_by
