@@ -63,10 +63,10 @@ PLANTS = (
         "freed-twice",
         "the blocks of a sequence that was preempted before are released twice when it leaves",
         "instance/planner.py",
-        "        self.pool.release(sequence.blocks)\n",
-        "        self.pool.release(sequence.blocks)\n"
+        "        self.pool.release(sequence.blocks, sequence.owner, now)\n",
+        "        self.pool.release(sequence.blocks, sequence.owner, now)\n"
         "        if sequence.n_preemptions:\n"
-        "            self.pool.release(sequence.blocks[:1])\n",
+        "            self.pool.release(sequence.blocks[:1], sequence.owner, now)\n",
     ),
     Plant(
         "old-attempt",
@@ -131,8 +131,9 @@ PLANTS = (
         "leaked-while-prefilling",
         "a sequence that leaves before it decodes keeps its blocks",
         "instance/planner.py",
-        "        self.pool.release(sequence.blocks)\n",
-        "        if sequence.n_produced:\n            self.pool.release(sequence.blocks)\n",
+        "        self.pool.release(sequence.blocks, sequence.owner, now)\n",
+        "        if sequence.n_produced:\n"
+        "            self.pool.release(sequence.blocks, sequence.owner, now)\n",
     ),
     Plant(
         "zombie",

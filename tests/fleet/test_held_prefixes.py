@@ -268,9 +268,9 @@ def test_however_reports_are_lost_doubled_and_overtaken_in_the_end_all_is_known(
         match act:
             case "use":
                 names = [N[rest[0]]]
-                blocks = pool.share(names) if pool.match(names) else pool.allocate(1)
+                blocks = pool.share(names, b"") if pool.match(names) else pool.allocate(1)
                 pool.publish(blocks, names)
-                pool.release(blocks)
+                pool.release(blocks, b"", now)
             case "tell":
                 waiting.append(tell())
                 h.hear(waiting.pop(0))

@@ -120,11 +120,11 @@ class Instance:
         if present is not None:
             if present.attempt >= attempt:
                 return None
-            self._remove(present)
+            self._remove(present, now)
         why = self._refusal(request, len(produced))
         if why is not None:
             return why
-        self._drop(request.id, None)  # It comes anew: the hand-off came to nothing.
+        self._drop(request.id, None, now)  # It comes anew: the hand-off came to nothing.
         self._arrivals += 1
         sequence = Sequence(request, attempt, produced, self._arrivals)
         self._keep(sequence)
@@ -141,10 +141,10 @@ class Instance:
         """
         sequence = self._sequences.get(request_id)
         if sequence is None:
-            return self._drop(request_id, attempt)
+            return self._drop(request_id, attempt, now)
         if attempt is not None and sequence.attempt != attempt:
             return False
-        self._remove(sequence)
+        self._remove(sequence, now)
         return True
 
     # ---------------------------------------------------------------- hand-offs
@@ -181,12 +181,12 @@ class Instance:
         if present is not None:
             if present.attempt >= attempt:
                 return RefuseWhy.QUEUE_FULL  # Of a hand-off that is over.
-            self._remove(present)
+            self._remove(present, now)
         incoming = self._planner.incoming.get(request.id)
         if incoming is not None and incoming.attempt != attempt:
             if incoming.attempt > attempt:
                 return RefuseWhy.QUEUE_FULL
-            self._drop(request.id, None)
+            self._drop(request.id, None, now)
         why = self._refusal(request, n_produced=1)
         if why is not None:
             return why
@@ -210,7 +210,7 @@ class Instance:
         if incoming is None or incoming.attempt != attempt:
             return False
         if self._planner.reserve(request, attempt, exported.n_computed) is None:
-            self._drop(request.id, attempt)
+            self._drop(request.id, attempt, now)
             return False
         self._arrivals += 1
         sequence = Sequence(request, attempt, exported.produced, self._arrivals)
@@ -222,12 +222,12 @@ class Instance:
         self._disturbed = True
         return True
 
-    def _drop(self, request_id: RequestId, attempt: int | None) -> bool:
+    def _drop(self, request_id: RequestId, attempt: int | None, now: float) -> bool:
         """Nobody is expected any more; False where nobody was."""
         incoming = self._planner.incoming.get(request_id)
         if incoming is None or (attempt is not None and incoming.attempt != attempt):
             return False
-        self._planner.drop(request_id)
+        self._planner.drop(request_id, now)
         del self._attempts[request_id]
         self._disturbed = True
         return True
@@ -248,8 +248,8 @@ class Instance:
         self._sequences[sequence.id] = sequence
         self._attempts[sequence.id] = sequence.attempt
 
-    def _remove(self, sequence: Sequence) -> None:
-        self._planner.leave(sequence)
+    def _remove(self, sequence: Sequence, now: float) -> None:
+        self._planner.leave(sequence, now)
         del self._sequences[sequence.id], self._attempts[sequence.id]
         self._disturbed = True
 
@@ -301,7 +301,7 @@ class Instance:
             self._catch_up(run, result.tokens, produced, now)
         run.left -= n
         self._keep_time(step, n, now)
-        finished = self._finish(run, result.stopped, produced)
+        finished = self._finish(run, result.stopped, produced, now)
         events: list[InstanceEvent] = []
         if self._events:
             events, self._events = self._events, events
@@ -489,7 +489,11 @@ class Instance:
         self._planner.pace.add(measured_s, step.seconds(n_done), n_done)
 
     def _finish(
-        self, run: _Run, stopped: Mapping[RequestId, FinishReason], produced: list[Produced]
+        self,
+        run: _Run,
+        stopped: Mapping[RequestId, FinishReason],
+        produced: list[Produced],
+        now: float,
     ) -> list[InstanceEvent]:
         """Who ended with this step: of itself, or at its `max_tokens`."""
         at_limit = self._decoding.at_limit()
@@ -508,15 +512,15 @@ class Instance:
                 ended[member] = reason
         # In the order in which they entered: it decides whose cached blocks are evicted first.
         in_order = sorted(ended.items(), key=lambda end: end[0].admitted)
-        return [self._end(sequence, reason, produced) for sequence, reason in in_order]
+        return [self._end(sequence, reason, produced, now) for sequence, reason in in_order]
 
     def _end(
-        self, sequence: Sequence, reason: FinishReason, produced: list[Produced]
+        self, sequence: Sequence, reason: FinishReason, produced: list[Produced], now: float
     ) -> InstanceEvent:
         self._tell_rest(sequence, produced)
         n_produced = sequence.n_produced
         self._batching.admission.finished(sequence)
-        self._remove(sequence)
+        self._remove(sequence, now)
         return Finished(
             self.spec.id,
             sequence.id,

@@ -32,6 +32,8 @@ class Incoming:
     """Room for a sequence whose KV is on its way."""
 
     attempt: int
+    owner: bytes
+    """The salt of its prefix."""
     blocks: list[int]
     n_cached: int
     """Leading tokens whose KV is here already."""
@@ -218,7 +220,7 @@ class Planner:
                 victim = self.batching.victim.choose(self.running, self, now)
                 assert isinstance(victim, Sequence)
                 budget += planned.pop(victim, 0)
-                self.preempt(victim)
+                self.preempt(victim, now)
                 preempted.append(victim)
                 if victim is sequence:
                     break
@@ -302,7 +304,7 @@ class Planner:
         self._leave_line(sequence)
         self._run(sequence)
         if hits:
-            sequence.blocks = self.pool.share(sequence.hashes[:hits])
+            sequence.blocks = self.pool.share(sequence.hashes[:hits], sequence.owner)
             sequence.n_computed = hits * self.block_tokens
             sequence.n_published = hits
             if sequence.n_preemptions == 0:
@@ -354,7 +356,7 @@ class Planner:
         known, request, width = len(sequence.hashes), sequence.request, self.block_tokens
         if known < n and len(request.token_ids) == request.prompt_tokens:
             names = list(sequence.hashes)
-            parent = names[-1] if names else root_hash(request.cache_salt)
+            parent = names[-1] if names else root_hash(sequence.owner)
             for i in range(known, n):
                 parent = next_hash(parent, sequence.token_ids[i * width : (i + 1) * width])
                 names.append(parent)
@@ -390,8 +392,9 @@ class Planner:
             hits = self.pool.match(names) if names else 0
             if not self._fits_in(names[:hits], n_tokens):
                 return None
-            blocks = self.pool.share(names[:hits]) if hits else []
-            incoming = Incoming(attempt, blocks, hits * self.block_tokens)
+            owner = request.cache_salt
+            blocks = self.pool.share(names[:hits], owner) if hits else []
+            incoming = Incoming(attempt, owner, blocks, hits * self.block_tokens)
             self.incoming[request.id] = incoming
         missing = -(-n_tokens // self.block_tokens) - len(incoming.blocks)
         if missing > self.pool.n_available:
@@ -404,9 +407,10 @@ class Planner:
         fresh = -(-n_tokens // self.block_tokens) - len(names)
         return fresh + self.pool.n_idle(names) <= self.pool.n_available
 
-    def drop(self, request_id: RequestId) -> None:
+    def drop(self, request_id: RequestId, now: float) -> None:
         """Nobody comes: what was reserved is free again."""
-        self.pool.release(self.incoming.pop(request_id).blocks)
+        incoming = self.incoming.pop(request_id)
+        self.pool.release(incoming.blocks, incoming.owner, now)
 
     def adopt(self, sequence: Sequence, n_computed: int) -> None:
         """The sequence that was expected is here, with the KV of its first `n_computed` tokens."""
@@ -427,13 +431,13 @@ class Planner:
         del self.frozen[sequence]
         self._run(sequence)
 
-    def preempt(self, sequence: Sequence) -> None:
+    def preempt(self, sequence: Sequence, now: float) -> None:
         """Takes a running sequence's blocks; what it knows it computes again later."""
-        self.leave(sequence)
+        self.leave(sequence, now)
         sequence.n_preemptions += 1
         self.wait(sequence)
 
-    def leave(self, sequence: Sequence) -> None:
+    def leave(self, sequence: Sequence, now: float) -> None:
         """Removes a sequence, running or waiting, and gives back its blocks."""
         if not sequence.admitted:
             self._leave_line(sequence)
@@ -442,7 +446,7 @@ class Planner:
             del self.frozen[sequence]
         else:
             self._step_out(sequence)
-        self.pool.release(sequence.blocks)
+        self.pool.release(sequence.blocks, sequence.owner, now)
         sequence.blocks = []
         sequence.n_computed = 0
         sequence.n_published = 0

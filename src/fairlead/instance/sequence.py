@@ -39,6 +39,7 @@ class Sequence:
         "n_published",
         "n_told",
         "objective",
+        "owner",
         "priority",
         "prompt_tokens",
         "queued",
@@ -55,6 +56,8 @@ class Sequence:
         self.objective: Objective = request.objective
         self.priority = request.priority
         self.tenant: TenantId = request.tenant
+        self.owner = request.cache_salt
+        """Whose its cached blocks are: tenants that share prefixes are one owner."""
         self.arrival_s = request.arrival_s
         self.prompt_tokens = request.prompt_tokens
         self.max_tokens = request.max_tokens

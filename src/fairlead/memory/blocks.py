@@ -1,15 +1,15 @@
 """Who holds which KV block: reference counts, prefix sharing, eviction.
 
-Method: vLLM's free-block queue (vllm/v1/core/kv_cache_utils.py) without its linked list: an
-insertion-ordered dict is the LRU order. Blocks without a name have one holder and nothing to
-remember, so they change hands by the slice.
+Method: vLLM's free-block queue (vllm/v1/core/kv_cache_utils.py) without its linked list:
+insertion-ordered dicts, one for each owner of cached prefixes, are the LRU order. Blocks without a
+name have one holder and nothing to remember, so they change hands by the slice.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from fairlead.memory.cached import Cached
 from fairlead.model import BlockHash
 
 
@@ -17,8 +17,11 @@ class BlockPool:
     """Blocks 0 to `n_blocks - 1`, each in exactly one of three states.
 
     *Used*: somebody holds a reference. *Cached*: nobody does, but its content has a name and can
-    be found again. *Free*: neither. Cached blocks are evicted, longest unused first, when free
-    ones run out.
+    be found again. *Free*: neither. Cached blocks are evicted when free ones run out, in the order
+    that `Cached` says.
+
+    An `owner` is the salt that the names of a sequence's blocks were made with: a name, and so
+    every block that has it, is of one owner.
     """
 
     def __init__(self, n_blocks: int) -> None:
@@ -35,9 +38,7 @@ class BlockPool:
         """More blocks of the same name: the same content, computed twice."""
         self._holders: dict[int, int] = {}
         """Of named blocks, the references to them; 0 where cached."""
-        self._cached: OrderedDict[int, None] = OrderedDict()
-        """Cached blocks, the next to be evicted first. A plain dict would walk over all that were
-        evicted before to find it."""
+        self._cached = Cached()
         self._changes: dict[BlockHash, bool] = {}
         """Names that came (True) or went (False) since the last `drain_changes`; the last word
         about a name counts."""
@@ -48,11 +49,11 @@ class BlockPool:
 
     @property
     def n_cached(self) -> int:
-        return len(self._cached)
+        return self.n_available - len(self._free)
 
     @property
     def n_used(self) -> int:
-        return self.n_blocks - len(self._free) - len(self._cached)
+        return self.n_blocks - self.n_available
 
     def match(self, hashes: Sequence[BlockHash]) -> int:
         """How many leading blocks of `hashes` are here, used or cached."""
@@ -70,12 +71,13 @@ class BlockPool:
         holders, named = self._holders, self._named
         return sum(1 for name in hashes if holders[named[name]] == 0)
 
-    def share(self, hashes: Iterable[BlockHash]) -> list[int]:
+    def share(self, hashes: Iterable[BlockHash], owner: bytes) -> list[int]:
         """Takes a reference on blocks that `match` found, and returns them in order."""
         blocks = [self._named[name] for name in hashes]
+        cached = self._cached.of(owner)
         for block in blocks:
             if self._holders[block] == 0:
-                del self._cached[block]
+                del cached[block]
                 self.n_available -= 1
             self._holders[block] += 1
         return blocks
@@ -119,8 +121,8 @@ class BlockPool:
                 named[name] = block
                 self._changes[name] = True
 
-    def release(self, blocks: Sequence[int]) -> None:
-        """Gives back one reference on each block of one sequence.
+    def release(self, blocks: Sequence[int], owner: bytes, now: float) -> None:
+        """Gives back one reference on each block of one sequence; `now` never runs back.
 
         The tail goes first, so that a deep suffix is evicted before the head that others share.
         """
@@ -129,7 +131,7 @@ class BlockPool:
             self.n_available += len(blocks)
             assert self.n_available <= self.n_blocks, "a block was released twice"
             return
-        free, holders, cached = self._free, self._holders, self._cached
+        free, holders, cached = self._free, self._holders, self._cached.let_go_by(owner, now)
         for block in reversed(blocks):
             count = holders.get(block)
             if count is None:
@@ -139,7 +141,7 @@ class BlockPool:
             assert count > 0, f"block {block} was released twice"
             holders[block] = count - 1
             if count == 1:
-                cached[block] = None
+                cached[block] = now
                 self.n_available += 1
 
     def drain_changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
@@ -157,11 +159,10 @@ class BlockPool:
         return tuple(self._named)
 
     def _evict(self, n: int) -> list[int]:
-        """Frees the `n` cached blocks that were unused longest."""
-        evicted = []
-        cached, name_of, named = self._cached, self._name, self._named
-        for _ in range(n):
-            block, _ = cached.popitem(last=False)
+        """Takes the names of the `n` cached blocks whose turn it is."""
+        evicted = self._cached.evict(n)
+        name_of, named = self._name, self._named
+        for block in evicted:
             name = name_of.pop(block)
             del self._holders[block]
             if name in self._twins:
@@ -169,7 +170,6 @@ class BlockPool:
             else:
                 del named[name]
                 self._changes[name] = False
-            evicted.append(block)
         return evicted
 
     def _hand_over(self, block: int, name: BlockHash) -> None:
@@ -184,8 +184,9 @@ class BlockPool:
     def check_invariants(self, held: Iterable[Sequence[int]] | None = None) -> None:
         """Blocks are conserved: invariant 3. `held`, where given, are the blocks of everybody who
         holds any; then no block is lost, and none has a holder that nobody counted."""
-        free, cached = set(self._free), set(self._cached)
+        free, cached = set(self._free), set(self._cached.blocks())
         assert len(free) == len(self._free), "a block is free twice"
+        assert len(cached) == len(self._cached.blocks()), "a block has two owners"
         assert not free & cached, f"free and cached: {free & cached}"
         assert self.n_available == len(free) + len(cached)
         assert free | cached <= set(range(self.n_blocks)), "a block from nowhere"
