@@ -55,6 +55,15 @@ def test_a_request_comes_back_as_it_came(tmp_path: Path) -> None:
     assert "my session" not in (tmp_path / "log").read_text()
 
 
+def test_which_tenants_shared_their_prefixes_is_known(tmp_path: Path) -> None:
+    w = world()
+    w.arrive(request("r1", tenant="alice", cache_salt=b"alice"))
+    w.arrive(request("r2", tenant="ben"))
+    w.settle()
+    one, two = rows(written(w, tmp_path / "log"))
+    assert (one.shares_prefixes, two.shares_prefixes) == (False, True)
+
+
 def test_prompts_that_began_alike_do_so_again(tmp_path: Path) -> None:
     w = world()
     start = list(range(130))

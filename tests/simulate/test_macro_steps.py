@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -22,7 +23,8 @@ PREEMPTIONS = {"n": 0}
 
 
 def tight(seed: int, policy: dict[str, str], **pool: Any) -> Any:
-    """A fleet in which memory and seats run out. Times that are no multiples of each other."""
+    """A fleet in which memory and seats run out. Times that are no multiples of each other. In
+    half of them tenants have keys."""
     rng = Random(f"{seed} tight")
     drawn = {
         "n_blocks": rng.randint(46, 70),
@@ -31,7 +33,8 @@ def tight(seed: int, policy: dict[str, str], **pool: Any) -> Any:
         "instances": rng.randint(1, 3),
     }
     times = {"delay_s": 0.00047, "report_s": 0.4937, "tick_s": 0.9973}
-    return config(policy, drawn | pool, times | {"max_tokens": rng.choice([0, 90])})
+    fleet = config(policy, drawn | pool, times | {"max_tokens": rng.choice([0, 90])})
+    return replace(fleet, tenants={"database": "nobody opens it"} if seed % 2 else {})
 
 
 def assert_same(runs: list[Any]) -> None:

@@ -53,7 +53,8 @@ def row(index: int, arrival_s: float = 0.0, prompt: int = 20, output: int = 50) 
 
 
 def crowd(seed: int, n: int, rate_per_s: float, most: int = 90) -> list[TraceRow]:
-    """Poisson arrivals of all lengths up to `most`; two of three share a prefix with others."""
+    """Poisson arrivals of all lengths up to `most`; two of three share a prefix with others.
+    Three tenants in turn."""
     rng, time_s, rows = Random(f"{seed} crowd"), 0.0, []
     shared = [[1000 * group + i for i in range(30)] for group in range(1, 3)]
     for i in range(n):
@@ -69,6 +70,7 @@ def crowd(seed: int, n: int, rate_per_s: float, most: int = 90) -> list[TraceRow
                 output_tokens=rng.randint(1, most),
                 hash_ids=(*common, *own[len(common) :]),
                 hash_block_tokens=8,
+                tenant=f"t{i % 3}",
             )
         )
     return rows

@@ -64,7 +64,7 @@ class FleetConfig:
     gateway: Mapping[str, Any] = field(default_factory=dict)
     """The `[gateway]` table, which only `serve` reads."""
     tenants: Mapping[str, Any] = field(default_factory=dict)
-    """The `[tenants]` table, likewise."""
+    """The `[tenants]` table, likewise; a simulation knows by it that there are keys."""
     batches: Mapping[str, Any] = field(default_factory=dict)
     """The `[batches]` table, likewise."""
     ray: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +73,11 @@ class FleetConfig:
     """The `[kubernetes]` table, likewise."""
     simulation: Mapping[str, Any] = field(default_factory=dict)
     """The `[simulation]` table, which only `simulate` and its kin read."""
+
+    @property
+    def keeps_tenants_apart(self) -> bool:
+        """Whether callers have keys, and with them cached prefixes that are theirs alone."""
+        return bool(self.tenants or self.gateway.get("api_keys"))
 
     @property
     def objectives(self) -> Mapping[str, Objective]:

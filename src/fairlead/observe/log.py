@@ -152,6 +152,7 @@ class EventLog:
             **_given(
                 model=request.model,
                 tenant=request.tenant,
+                shares_prefixes=bool(request.tenant) and not request.cache_salt,
                 program=request.program and self._pseudonym(request.program),
                 priority=request.priority,
             ),

@@ -184,6 +184,7 @@ class LogTrace(Trace):
         others: dict[str, list[Any]] = {
             "model": [line.get("model", "") for line in asked],
             "tenant": [line.get("tenant", "") for line in asked],
+            "shares_prefixes": [line.get("shares_prefixes", False) for line in asked],
             "session_id": [line.get("program") for line in asked],
             "priority": [line.get("priority") for line in asked],
             "objective": [Objective(**line["objective"]) for line in asked],

@@ -58,6 +58,7 @@ class Clients:
         self._settings = settings
         self._tell = tell
         self._draw = ObjectiveDraw(config.workload, seed)
+        self._apart = config.keeps_tenants_apart
         self._first_pool = config.pools[0]
         self._pools = {pool.model: pool for pool in reversed(config.pools)}
         self._rows: Iterator[TraceRow] = iter(())
@@ -124,9 +125,10 @@ class Clients:
     def _request(self, row: TraceRow) -> Request:
         """What the row's client asks for: of the pool that serves its model, or of the first."""
         pool = self._pools.get(row.model, self._first_pool)
+        salt = row.tenant.encode() if self._apart and not row.shares_prefixes else b""
         hashes: tuple[BlockHash, ...] = ()
         if row.hash_ids:
-            hashes = block_names(row, pool.block_tokens)
+            hashes = block_names(row, pool.block_tokens, salt)
         most = row.max_tokens or self._settings.max_tokens
         if most:
             room = (pool.max_context or 1 << 60) - row.prompt_tokens
@@ -141,6 +143,7 @@ class Clients:
             TenantId(row.tenant),
             program=None if row.program is None else ProgramId(row.program),
             block_hashes=hashes,
+            cache_salt=salt,
         )
 
     # ---------------------------------------------------------------- being answered

@@ -66,7 +66,8 @@ class Scenario:
             f"{self.n_requests} requests in {len(self.sessions)} sessions, faults within "
             f"{self.faulty_s:.3g} s"
             + (", single steps" if self.single_steps else "")
-            + (", shuffled" if self.shuffled else ""),
+            + (", shuffled" if self.shuffled else "")
+            + (", tenants apart" if self.config().keeps_tenants_apart else ""),
             *(f"pool {_inline(pool)}" for pool in self.fleet["pool"]),
             f"policy {_inline(policy)}",
             f"limits {_inline(self.fleet['limits'])}",
@@ -113,6 +114,8 @@ def draw(seed: int) -> Scenario:
     sessions = traffic.sessions(faulty_s)
     fleet = _fleet(stream("fleet"), models, traffic)
     fleet["policy"] = _policy(seed)
+    if stream("apart").random() < 0.5:
+        fleet["tenants"] = {"database": "nobody opens it"}
     _hand_offs(stream("handoffs"), fleet)
     names = [f"{pool['name']}-{i}" for pool in fleet["pool"] for i in range(pool["instances"])]
     return Scenario(

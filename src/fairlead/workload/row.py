@@ -44,6 +44,8 @@ class TraceRow:
     """What it was promised; None where the trace does not say."""
     max_tokens: int | None = None
     """Output tokens that it allowed itself; None where the trace does not say."""
+    shares_prefixes: bool = False
+    """Whether its tenant has opted in to sharing cached prefixes with others that have."""
 
     @property
     def program(self) -> str | None:
