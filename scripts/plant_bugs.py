@@ -103,8 +103,15 @@ PLANTS = (
         "reservation-leaks",
         "blocks that were reserved stay held where the hand-off comes to nothing",
         "instance/planner.py",
-        "        self.pool.release(self.incoming.pop(request_id).blocks)\n",
-        "        self.incoming.pop(request_id)\n",
+        "        self.pool.release(incoming.blocks, incoming.owner, now)\n",
+        "",
+    ),
+    Plant(
+        "another-owner",
+        "what was reserved for a sequence that does not come counts as nobody's cached blocks",
+        "instance/planner.py",
+        "        self.pool.release(incoming.blocks, incoming.owner, now)\n",
+        '        self.pool.release(incoming.blocks, b"", now)\n',
     ),
     Plant(
         "attempt-not-counted",
