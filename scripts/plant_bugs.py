@@ -80,7 +80,7 @@ PLANTS = (
         "a hand-off whose source says that it is done counts again where the target's tokens had "
         "already said so",
         "fleet/fleet.py",
-        "        tracked = self._current(event.instance, event.request, event.attempt)\n"
+        "        tracked = self._placement.current(event.instance, event.request, event.attempt)\n"
         "        if tracked is None or tracked.moving is None:\n",
         "        tracked = self._requests.get(event.request)\n"
         "        if tracked is None or tracked.moving is None:\n",
@@ -116,7 +116,7 @@ PLANTS = (
     Plant(
         "attempt-not-counted",
         "a request that is sent again, for it was lost on its way, is the same attempt",
-        "fleet/fleet.py",
+        "fleet/placement.py",
         "        tracked.issued += 1\n        tracked.attempt",
         "        tracked.issued += why is not DispatchWhy.LOST_ON_THE_WAY\n        tracked.attempt",
     ),
@@ -146,7 +146,7 @@ PLANTS = (
         "zombie",
         "an instance is not told of a request that it still holds and the fleet has given away",
         "fleet/fleet.py",
-        "            if self._current(report.instance, id, attempt) is None\n",
+        "            if self._placement.current(report.instance, id, attempt) is None\n",
         "            if not id\n",
     ),
     Plant(
@@ -159,15 +159,17 @@ PLANTS = (
     Plant(
         "forgotten-in-the-queue",
         "requests that find no room when the queue is looked through are dropped from it",
-        "fleet/fleet.py",
-        "        self._queue.extendleft(reversed(blocked))\n",
-        "        self._queue.extendleft(blocked[:1])\n",
+        "fleet/placement.py",
+        "                left_out.add_line(tracked, all_alike=not self.holding.active)\n"
+        "                continue\n",
+        "                self.queue.remove(tracked)\n                return []\n",
     ),
     Plant(
         "room-unused",
         "whoever begins to decode leaves the instance's queue, and the fleet's queue waits on",
         "fleet/fleet.py",
-        "            (shadow.has_room and not had_room) or self.handoffs.n_done > n_moved\n",
+        "            (shadow.has_room and not had_room)\n"
+        "            or self.handoffs.n_done > n_moved\n",
         "            False\n",
     ),
     Plant(

@@ -15,6 +15,7 @@ from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.simulate.fuzz import attempt, explain, fuzz
 from fairlead.simulate.scenario import draw
 from fairlead.simulate.shrink import shrink
+from scripts import plant_bugs
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 
@@ -76,6 +77,12 @@ def test_a_bug_is_found_made_small_and_told(capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     assert f"again: make fuzz SEED={failure.seed}" in told
     assert "1 seeds from" in told
+
+
+@pytest.mark.parametrize("plant", plant_bugs.PLANTS, ids=lambda plant: plant.name)
+def test_each_bug_of_the_list_can_be_planted(plant: plant_bugs.Plant) -> None:
+    text = (plant_bugs.SOURCE / "fairlead" / plant.file).read_text()
+    assert text.count(plant.old) == 1
 
 
 def test_a_cache_event_that_stays_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
