@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import plant_bugs
 
 from fairlead.cli.fuzz import main
 from fairlead.fleet import Fleet
@@ -15,7 +16,6 @@ from fairlead.fleet.held_prefixes import HeldPrefixes
 from fairlead.simulate.fuzz import attempt, explain, fuzz
 from fairlead.simulate.scenario import draw
 from fairlead.simulate.shrink import shrink
-from scripts import plant_bugs
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 
