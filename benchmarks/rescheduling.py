@@ -74,11 +74,11 @@ class Case:
 
 CASES = (
     Case("power-law", 20.0, 1500, instances=4),
-    Case("mixed", 80.0, 2000, instances=4),
-    Case("azure2023_conv", 252.0, 3500),
-    Case("mooncake_conversation", 9.1, 1000, ttft_s=5.0, stepped=True),
-    Case("mooncake_synthetic", 9.7, 1200, ttft_s=5.0),
-    Case("servegen_r1_sampled", 115.0, 2000),
+    Case("mixed", 100.0, 2000, instances=4),
+    Case("azure2023_conv", 378.0, 3500),
+    Case("mooncake_conversation", 9.5, 1000, ttft_s=5.0, stepped=True),
+    Case("mooncake_synthetic", 12.4, 1200, ttft_s=5.0),
+    Case("servegen_r1_sampled", 126.0, 2000),
 )
 QUICK = ("power-law", "mixed", "azure2023_conv")
 QUICK_REQUESTS = 1500
