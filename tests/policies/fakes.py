@@ -104,8 +104,10 @@ class Host:
         return S_PER_TOKEN * (request.prompt_tokens - self.cached_tokens(request))
 
     def broken_paces(self, request: RequestView) -> float:
-        """Of those who wait: who decodes is ahead of its pace."""
-        return float(self.waiting) if self.added_s(request) > 0 else 0.0
+        """Of those who wait and were promised one: who decodes is ahead of its pace."""
+        if self.added_s(request) <= 0:
+            return 0.0
+        return float(sum(one.request.objective.tpot_s is not None for one in self.queue))
 
     def predicted_tpot_s(self, request: RequestView) -> float:
         return 0.01 + self.tpot_s_per_sequence * (self.running + self.waiting)

@@ -69,6 +69,18 @@ def test_who_decodes_here_is_spared_what_they_there_have_to_bear() -> None:
     assert routes(policy(promise_s=4.0).propose([here, crowd("b", 12, 16)], 0.0)) == ["a3 a>b"]
 
 
+def test_paces_that_it_breaks_there_count_as_promises_too() -> None:
+    """What is late moves to where one waits for little, but not where it breaks the paces of two."""
+    late = host("a", queue=queue("a", 5))
+    paced = Objective("x", ttft_s=2.0, tpot_s=0.05)
+    assert routes(policy().propose([late, host("b", queue=queue("b", 1, 100))], 0.0)) != []
+    there = host("b", queue=queue("b", 2, 100, objective=paced))
+    assert policy().propose([late, there], 0.0) == []
+    # Unless it breaks as many where it is.
+    here = host("a", queue=[*queue("c", 2, 100, objective=paced), *queue("a", 5)])
+    assert routes(policy().propose([here, there], 0.0)) != []
+
+
 def test_a_cached_prefix_there_is_worth_its_seconds() -> None:
     holder = crowd("c", 3, 16, cached={"a3": 450})
     others = [crowd("b", 3, 16), holder]

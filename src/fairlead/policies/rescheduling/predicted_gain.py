@@ -21,7 +21,7 @@ from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-from fairlead.model import HostView, InstanceId, RequestId
+from fairlead.model import HostView, InstanceId, RequestId, RequestView
 from fairlead.policies.registry import rescheduling
 from fairlead.policies.rescheduling.draining import emptying
 from fairlead.policies.rescheduling.dwell import Dwell
@@ -111,12 +111,17 @@ class PredictedGain:
             in_time = request.objective.timed and here_s <= self._params.spare * due_s
             if in_time or due_s < 0 or placed.is_moving or self._dwell.holds(request.id):
                 continue
-            spared_s = host.running * host.added_s(request)
+            spared_s = self._burden_s(host, request)
             for target in targets:
                 own_s, there_s = target.added_s(request), target.predicted_ttft_s(request)
-                cost_s = target.running * own_s - spared_s
+                cost_s = self._burden_s(target, request) - spared_s
                 move = Move(request.id, host.id, target.id)
                 yield Chance(move, here_s, there_s, due_s, own_s, cost_s)
+
+    def _burden_s(self, host: HostView, request: RequestView) -> float:
+        """What those who decode there lose when its prompt is computed there."""
+        broken_s = self._params.promise_s * host.broken_paces(request)
+        return host.running * host.added_s(request) + broken_s
 
     def _targets(self, source: HostView, hosts: Sequence[HostView]) -> Iterator[HostView]:
         for host in hosts:
