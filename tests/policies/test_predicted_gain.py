@@ -70,7 +70,7 @@ def test_who_decodes_here_is_spared_what_they_there_have_to_bear() -> None:
 
 
 def test_paces_that_it_breaks_there_count_as_promises_too() -> None:
-    """What is late moves to where one waits for little, but not where it breaks the paces of two."""
+    """What is late moves to where one waits for little, but not where it breaks two paces."""
     late = host("a", queue=queue("a", 5))
     paced = Objective("x", ttft_s=2.0, tpot_s=0.05)
     assert routes(policy().propose([late, host("b", queue=queue("b", 1, 100))], 0.0)) != []
