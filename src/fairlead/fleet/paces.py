@@ -76,7 +76,7 @@ class Added:
 
     def breaks_own(self, pace_s: float | None) -> float:
         """The chance that the pace promised to its own answer is broken."""
-        return 0.0 if pace_s is None else _chance_slow(self._slower_s, pace_s)
+        return 0.0 if pace_s is None else self._of(pace_s).slower
 
     def breaks_by_and_by(self, decoding: Iterable[tuple[float, int]]) -> float:
         """Expected among those that decode, who bear this prompt and would not bear one more of its

@@ -2,10 +2,11 @@
 
 Source: our own; DualMap's relief of hot spots and Llumnix' of memory, with one price for both.
 Rule:   a request that waits gains what its first token comes sooner elsewhere, and `promise_s` if
-        it is in time only there; it costs those who decode there the time that its prompt takes,
-        less what those here are spared. A sequence that decodes gains what the memory it frees
-        saves those who wait for memory, and costs its hand-off (`relief.py`). What gains enough
-        moves, the most first, as long as it still gains after the moves before it.
+        it is in time only there; it costs those there the time that its prompt takes, and
+        `promise_s` for each promised pace that it is expected to break, less what those here are
+        spared. A sequence that decodes gains what the memory it frees saves those who wait for
+        memory, and costs its hand-off (`relief.py`). What gains enough moves, the most first, as
+        long as it still gains after the moves before it.
 
 What is in time where it is, or past due, stays; so does a sequence that falls behind its pace: the
 queue that slows it is gone before it is answered, and such moves lose as often as they win. What is
@@ -119,7 +120,7 @@ class PredictedGain:
                 yield Chance(move, here_s, there_s, due_s, own_s, cost_s)
 
     def _burden_s(self, host: HostView, request: RequestView) -> float:
-        """What those who decode there lose when its prompt is computed there."""
+        """What others there lose when its prompt is computed there."""
         broken_s = self._params.promise_s * host.broken_paces(request)
         return host.running * host.added_s(request) + broken_s
 

@@ -28,5 +28,6 @@ class RoundRobin:
     ) -> list[InstanceView]:
         if not candidates:
             return []
+        view = candidates[self._turn % len(candidates)]
         self._turn += 1
-        return [candidates[(self._turn - 1) % len(candidates)]]
+        return [view]
