@@ -27,8 +27,9 @@ def load(config: EngineConfig) -> Engine:
     try:
         from fairlead.engine.engine import Engine
     except ModuleNotFoundError as error:
+        # What is installed but breaks when it is imported has no name.
+        missing = f"needs {error.name}, which is not installed" if error.name else f"fails: {error}"
         raise ModelError(
-            f"the embedded engine needs {error.name}, which is not installed; "
-            "run: pip install 'fairlead[engine]'"
+            f"the embedded engine {missing}; run: pip install 'fairlead[engine]'"
         ) from error
     return Engine(config)
