@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fairlead.fleet.due_order import Ahead
 from fairlead.fleet.estimate import Estimate
 from fairlead.fleet.instance_queue import ALWAYS_WAITING, InstanceQueue
 from fairlead.fleet.ledger import Ledger, Pending
@@ -14,6 +15,7 @@ from tests.strategies import request, spec
 
 SOON, LATER = Objective("soon", ttft_s=1.0), Objective("later", ttft_s=9.0)
 TASK = Objective("task", deadline_s=60.0)
+TEN = Ahead(10, 0.0, 0)
 
 
 class Line:
@@ -47,15 +49,15 @@ def test_who_is_due_later_is_passed_where_the_urgent_go_first() -> None:
         line.wait(request("r2", 30, objective=LATER))
         line.wait(request("r3", 50))
     one = request("new", objective=SOON)
-    assert urgent.queue.ahead(one) == (1, 10.0)
-    assert fair.queue.ahead(one) == (3, 90.0)
+    assert urgent.queue.ahead(one)[:2] == (1, 10.0)
+    assert fair.queue.ahead(one)[:2] == (3, 90.0)
 
 
 def test_who_is_late_already_is_passed() -> None:
     line = Line()
     line.wait(request("r1", 10, objective=SOON))
     line.present.now = 2.0
-    assert line.queue.ahead(request("new", arrival_s=2.0, objective=SOON)) == (0, 0.0)
+    assert line.queue.ahead(request("new", arrival_s=2.0, objective=SOON))[:2] == (0, 0.0)
 
 
 def test_what_is_worked_off_is_not_ahead_any_more() -> None:
@@ -63,7 +65,40 @@ def test_what_is_worked_off_is_not_ahead_any_more() -> None:
     for i in range(2):
         line.wait(request(f"r{i}", 30, objective=SOON))
     line.estimate.backlog_tokens = 45.0
-    assert line.queue.ahead(request("new", objective=SOON)) == (2, 45.0)
+    assert line.queue.ahead(request("new", objective=SOON))[:2] == (2, 45.0)
+
+
+def test_one_that_waits_is_not_before_itself() -> None:
+    line = Line()
+    first, last = request("r1", 10, objective=SOON), request("r2", 30, objective=LATER)
+    for one in (last, first, request("r3", 50)):
+        line.wait(one)
+    assert line.queue.ahead(first)[:2] == (0, 0.0)
+    assert line.queue.ahead(last)[:2] == (1, 10.0)
+    line.estimate.backlog_tokens = 85.0  # Of 90: half of the first one is computed.
+    assert line.queue.ahead(last)[:2] == (1, 5.0)
+    assert (line.queue.left_tokens(first.id), line.queue.left_tokens(last.id)) == (5, 30)
+
+
+def test_where_nobody_is_urgent_who_was_sent_before_goes_before() -> None:
+    line = Line(urgent_first=False)
+    for one in (request("r1", 10), request("r2", 30, objective=SOON)):
+        line.wait(one)
+    assert line.queue.ahead(request("r2", 30, objective=SOON))[:2] == (1, 10.0)
+
+
+def test_a_patient_one_waits_for_the_patient_before_it_only() -> None:
+    line = Line()
+    for i in range(20):
+        line.present.now = i * 0.1
+        line.wait(request(f"begun{i}", objective=TASK))
+        line.wait(request(f"next{i}", arrival_s=float(i), objective=TASK))
+        line.begin(f"begun{i}")
+    line.present.now = 2.0
+    first, last = (request(f"next{i}", arrival_s=float(i), objective=TASK) for i in (0, 19))
+    assert line.queue.ahead(first).n_patient == 0
+    assert line.queue.wait_s(first, line.queue.ahead(first)) == 0.0
+    assert line.queue.wait_s(last, line.queue.ahead(last)) > 1.0
 
 
 def test_who_has_only_a_deadline_is_due_early_enough_for_the_answer() -> None:
@@ -105,8 +140,8 @@ def test_a_queue_that_has_just_begun_says_nothing_of_its_pace() -> None:
         line.wait(request(f"r{i}"))
         line.begin(f"r{i}")
     line.present.now = 2.0
-    assert line.queue.wait_s(one, 10) == pytest.approx(1.0, rel=0.1)
+    assert line.queue.wait_s(one, TEN) == pytest.approx(1.0, rel=0.1)
     line.begin("first")
     line.present.now = 3.0
     line.wait(request("last"))
-    assert line.queue.wait_s(one, 10) == 0.0
+    assert line.queue.wait_s(one, TEN) == 0.0

@@ -94,11 +94,13 @@ class Host:
         return self.cached.get(request.id, 0)
 
     def predicted_ttft_s(self, request: RequestView) -> float:
-        """Behind all that waits; what is queued here is expected to be cached, as in a shadow."""
-        own = request.prompt_tokens - self.cached_tokens(request)
-        if request.id in {one.request.id for one in self.queue}:
-            own = 0
-        return S_PER_TOKEN * (self.queued_tokens + own)
+        """Behind all that waits, or what was sent before it."""
+        ahead = 0
+        for one in self.queue:
+            if one.request.id == request.id:
+                return S_PER_TOKEN * (ahead + one.context_tokens)
+            ahead += one.context_tokens
+        return S_PER_TOKEN * (ahead + request.prompt_tokens - self.cached_tokens(request))
 
     def added_s(self, request: RequestView) -> float:
         return S_PER_TOKEN * (request.prompt_tokens - self.cached_tokens(request))
@@ -114,6 +116,9 @@ class Host:
 
     def predicted_e2e_s(self, request: RequestView) -> float:
         return self.predicted_ttft_s(request) + 100 * self.predicted_tpot_s(request)
+
+    def stretch_s(self, context_tokens: int) -> float:
+        return self.tpot_s_per_sequence
 
     def handoff_s(self, context_tokens: int) -> float:
         return S_PER_TOKEN * context_tokens

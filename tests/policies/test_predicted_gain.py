@@ -13,6 +13,7 @@ from tests.papers import test_llumnix
 from tests.policies.fakes import build, crowd, host, placed, running
 
 SOON = Objective("x", ttft_s=2.0)
+BATCH = Objective("batch")
 
 
 def policy(**params: Any) -> Any:
@@ -36,9 +37,9 @@ def test_what_is_in_time_where_it_is_stays() -> None:
 
 
 def test_what_would_be_late_goes_where_it_is_in_time() -> None:
-    """Four of half a second each: the last is too close to the two seconds that it is promised."""
-    hosts = [host("a", queue=queue("a", 4)), host("b", queue=queue("b", 2)), host("c")]
-    assert routes(policy().propose(hosts, 0.0)) == ["a3 a>c"]
+    """Five of half a second each: the last would have its token after two and a half."""
+    hosts = [host("a", queue=queue("a", 5)), host("b", queue=queue("b", 2)), host("c")]
+    assert routes(policy().propose(hosts, 0.0)) == ["a4 a>c"]
 
 
 def test_what_moved_before_makes_the_queue_shorter_here_and_longer_there() -> None:
@@ -59,14 +60,14 @@ def test_what_is_past_due_stays() -> None:
 
 def test_a_promise_is_not_worth_more_waiting_than_it_costs_the_others() -> None:
     """Half a second for a prompt, times twelve who decode there, and none here."""
-    hosts = [host("a", queue=queue("a", 4)), crowd("b", 12, 16)]
+    hosts = [host("a", queue=queue("a", 5)), crowd("b", 12, 16)]
     assert policy(promise_s=4.0).propose(hosts, 0.0) == []
-    assert routes(policy(promise_s=6.0).propose(hosts, 0.0)) == ["a3 a>b"]
+    assert routes(policy(promise_s=6.0).propose(hosts, 0.0)) == ["a4 a>b"]
 
 
-def test_who_decodes_here_is_spared_what_they_there_have_to_bear() -> None:
-    here = crowd("a", 12, 16, queue=queue("a", 4), total_blocks=500)
-    assert routes(policy(promise_s=4.0).propose([here, crowd("b", 12, 16)], 0.0)) == ["a3 a>b"]
+def test_what_they_here_are_spared_does_not_count() -> None:
+    here = crowd("a", 12, 16, queue=queue("a", 5), total_blocks=500)
+    assert policy(promise_s=4.0).propose([here, crowd("b", 12, 16)], 0.0) == []
 
 
 def test_paces_that_it_breaks_there_count_as_promises_too() -> None:
@@ -76,37 +77,37 @@ def test_paces_that_it_breaks_there_count_as_promises_too() -> None:
     assert routes(policy().propose([late, host("b", queue=queue("b", 1, 100))], 0.0)) != []
     there = host("b", queue=queue("b", 2, 100, objective=paced))
     assert policy().propose([late, there], 0.0) == []
-    # Unless it breaks as many where it is.
-    here = host("a", queue=[*queue("c", 2, 100, objective=paced), *queue("a", 5)])
-    assert routes(policy().propose([here, there], 0.0)) != []
 
 
 def test_a_cached_prefix_there_is_worth_its_seconds() -> None:
-    holder = crowd("c", 3, 16, cached={"a3": 450})
+    holder = crowd("c", 3, 16, cached={"a4": 450})
     others = [crowd("b", 3, 16), holder]
-    moves = policy().propose([host("a", queue=queue("a", 4)), *others], 0.0)
-    assert routes(moves) == ["a3 a>c"]
+    moves = policy().propose([host("a", queue=queue("a", 5)), *others], 0.0)
+    assert routes(moves) == ["a4 a>c"]
 
 
-def test_an_agent_with_a_deadline_moves_in_time_for_its_whole_answer() -> None:
-    """An answer takes a second here, so that its first token is due in one and a half."""
-    task = Objective("task", deadline_s=2.5)
-    hosts = [host("a", queue=queue("a", 5, objective=task)), host("b")]
-    assert "a4 a>b" in routes(policy().propose(hosts, 0.0))
-    relaxed = Objective("task", deadline_s=25.0)
-    hosts = [host("a", queue=queue("a", 5, objective=relaxed)), host("b")]
+def test_who_has_only_a_deadline_stays() -> None:
+    """It goes first where it is when it is due."""
+    task = Objective("task", deadline_s=2.0)
+    hosts = [host("a", queue=queue("a", 6, objective=task)), host("b")]
     assert policy().propose(hosts, 0.0) == []
 
 
 def test_batch_work_moves_for_seconds_alone() -> None:
-    batch = Objective("batch")
-    hosts = [host("a", queue=queue("a", 3, objective=batch)), host("b")]
+    hosts = [host("a", queue=queue("a", 3, objective=BATCH)), host("b")]
     assert routes(policy().propose(hosts, 0.0)) == ["a2 a>b"]
     assert policy(gain_s=5.0).propose(hosts, 0.0) == []
 
 
+def test_batch_work_moves_to_no_one_who_was_promised_a_time() -> None:
+    late = host("a", queue=queue("a", 3, objective=BATCH))
+    there = host("b", running("x", 16, objective=SOON))
+    assert policy().propose([late, there], 0.0) == []
+    assert routes(policy().propose([late, host("b", running("x", 16))], 0.0)) != []
+
+
 def test_a_preempted_sequence_goes_on_where_that_is_sooner() -> None:
-    waits = queue("a", 4, first_token_s=0.1, objective=Objective("batch"))
+    waits = queue("a", 4, first_token_s=0.1, objective=BATCH)
     assert routes(policy().propose([host("a", queue=waits), host("b")], 9.0)) != []
 
 
@@ -129,10 +130,11 @@ def short_of_memory(**fields: Any) -> Any:
 
 
 def test_a_sequence_leaves_where_others_wait_for_its_memory() -> None:
-    moves = policy(gain_s=99.0).propose([short_of_memory(), host("b")], 0.0)
+    alike = crowd("b", 7, 16)
+    moves = policy(gain_s=99.0).propose([short_of_memory(), alike], 0.0)
     assert len(moves) == 0  # All it saves is a few tenths of a second:
     eager = policy(gain_s=99.0, hand_off_gain_s=0.1)
-    (move,) = eager.propose([short_of_memory(), host("b")], 0.0)
+    (move,) = eager.propose([short_of_memory(), alike], 0.0)
     assert (move.source, move.target, move.why) == ("a", "b", HandoffWhy.REBALANCE)
     assert move.request != "q"
 
@@ -140,6 +142,14 @@ def test_a_sequence_leaves_where_others_wait_for_its_memory() -> None:
 def test_the_longer_they_would_wait_the_sooner_it_leaves() -> None:
     slow = short_of_memory(tpot_s_per_sequence=0.02)
     assert len(policy(gain_s=99.0).propose([slow, host("b")], 0.0)) == 1
+
+
+def test_a_longer_step_for_many_there_is_no_less_than_a_shorter_one_for_few_here() -> None:
+    """A sequence more costs every step a millisecond here and there, for a hundred tokens."""
+    eager = policy(gain_s=99.0, hand_off_gain_s=0.0)
+    for n, moves in ((4, 1), (14, 0)):
+        there = crowd("b", n, 16, total_blocks=500)
+        assert len(eager.propose([short_of_memory(), there], 0.0)) == moves
 
 
 def test_where_memory_is_left_nobody_is_handed_off() -> None:

@@ -133,6 +133,10 @@ class Estimate:
         """A step in which so many decode."""
         return self._prices.decode_s(batch, self.context_tokens)
 
+    def stretch_s(self, context_tokens: int) -> float:
+        """By how much a step with one more sequence, of this context, takes longer."""
+        return self._prices.stretch_s(self._ledger.running, self.context_tokens, context_tokens)
+
     def token_s(self, pause_s: float = 0.0, prompts_at_most: float = 1.0) -> float:
         """What a token of one more takes with the prompts that keep coming, one more of this pause
         among them; they take this part of the time at most."""

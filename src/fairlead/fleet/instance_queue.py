@@ -7,12 +7,13 @@ take who came first.
 
 from __future__ import annotations
 
+from fairlead.fleet.due_order import Ahead
 from fairlead.fleet.estimate import Estimate
 from fairlead.fleet.ledger import Ledger
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.present import Present
 from fairlead.fleet.turns import Turns
-from fairlead.model import InstanceSpec, RequestView
+from fairlead.model import InstanceSpec, RequestId, RequestView
 
 STRETCHED = 1.25
 """By so much prefills that come between stretch a token, where requests wait."""
@@ -57,7 +58,10 @@ class InstanceQueue:
     # ---------------------------------------------------------------- when it is due
 
     def due_s(self, request: RequestView) -> float:
-        """When its first token must come; infinity where nothing is promised."""
+        """When its first token must come; infinity where nothing is promised, or where who came
+        first goes first, whatever was promised."""
+        if not self._urgent_first:
+            return float("inf")
         token_s = STRETCHED * self._estimate.decode_s(self._ledger.running + 1)
         return _first_by_s(request, self._lengths.expected(request), token_s)
 
@@ -70,16 +74,31 @@ class InstanceQueue:
 
     # ---------------------------------------------------------------- who goes before it
 
-    def ahead(self, request: RequestView) -> tuple[int, float]:
-        """Requests, and their tokens, that will be computed before this one if it came now."""
-        ledger, backlog_tokens = self._ledger, self._estimate.backlog_tokens
+    def ahead(self, request: RequestView) -> Ahead:
+        """Who will be computed before this one, which waits here, or might come now."""
+        ledger, now = self._ledger, self._present.now
+        if request.id in ledger.pending:
+            before = ledger.by_due().before(request.id, now)
+            return before._replace(tokens=max(before.tokens - self._computed_tokens(), 0.0))
         if not self._urgent_first or not ledger.pending:
-            return len(ledger.pending), backlog_tokens
-        n_ahead, tokens_ahead = ledger.by_due().within(self._present.now, self.due_s(request))
-        worked_off = ledger.promised_tokens - backlog_tokens
-        return n_ahead, max(tokens_ahead - worked_off, 0.0)
+            n_waiting = len(ledger.pending)
+            return Ahead(n_waiting, self._estimate.backlog_tokens, ledger.n_patient)
+        n_ahead, tokens_ahead = ledger.by_due().within(now, self.due_s(request))
+        tokens_ahead_left = max(tokens_ahead - self._computed_tokens(), 0.0)
+        return Ahead(n_ahead, tokens_ahead_left, ledger.n_patient)
 
-    def wait_s(self, request: RequestView, n_ahead: int) -> float:
+    def left_tokens(self, id: RequestId) -> int:
+        """What is still to be computed for one that waits here."""
+        tokens = self._ledger.pending[id].tokens
+        before = self._ledger.by_due().before(id, self._present.now)
+        computed = self._computed_tokens() - before.tokens
+        return max(tokens - int(computed), 1) if computed > 0 else tokens
+
+    def _computed_tokens(self) -> float:
+        """Of the prompts of those who wait: of the first of them."""
+        return self._ledger.promised_tokens - self._estimate.backlog_tokens
+
+    def wait_s(self, request: RequestView, ahead: Ahead) -> float:
         """Time until its turn, as fast as others had theirs while there was a queue. An instance
         that keeps the pace it promised lets requests wait though it has memory and compute to
         spare, which no price of a step shows."""
@@ -87,9 +106,12 @@ class InstanceQueue:
         if not self._urgent_first:
             return 0.0
         now = self._present.now
-        wait_s = self._turns.wait_s(n_ahead, now)
-        if request.objective.patient and self._ledger.n_patient:
-            wait_s += self._turns.patient_wait_s(self._ledger.n_patient, now)
+        wait_s = self._turns.wait_s(ahead.n, now)
+        if request.objective.patient and ahead.n_patient:
+            patient_s = self._turns.patient_wait_s(ahead.n_patient, now)
+            waits = self._ledger.pending.get(request.id)
+            # One that waits here lets others go first until it is due, and no longer.
+            wait_s += patient_s if waits is None else min(patient_s, max(waits.due_s - now, 0.0))
         return wait_s
 
     # ---------------------------------------------------------------- whether it soon begins

@@ -133,8 +133,10 @@ class Ledger:
         """Those pending, in the order in which they are due."""
         by_due = self._by_due
         if by_due is None:
-            waiting = [(pending.due_s, pending.tokens) for pending in self.pending.values()]
-            by_due = self._by_due = DueOrder(waiting)
+            by_due = self._by_due = DueOrder(
+                (pending.due_s, sent, pending.patient, pending.tokens, id)
+                for sent, (id, pending) in enumerate(self.pending.items())
+            )
         return by_due
 
     @property

@@ -65,7 +65,11 @@ class Predictions:
         asked, now = self._asked, self._present.now
         if asked is None or asked.id != request.id or asked.as_of_s != now:
             self._estimate.advance()
-            uncached = request.prompt_tokens - self._prefixes.cached_tokens(request)
+            if request.id in self._ledger.pending:
+                # Its prompt is expected here, and would look as if it were cached.
+                uncached = self._queue.left_tokens(request.id)
+            else:
+                uncached = request.prompt_tokens - self._prefixes.cached_tokens(request)
             own_s = self._estimate.prompt_s(uncached, request.prompt_tokens)
             asked = self._asked = Asked(request.id, now, uncached, own_s)
         return asked
@@ -75,11 +79,11 @@ class Predictions:
     def ttft_s(self, request: RequestView) -> float:
         asked = self.ask(request)
         if asked.ttft_s is None:
-            n_ahead, ahead = self._queue.ahead(request)
-            ahead_s = ahead / self._estimate.prefill_rate_per_s() if ahead else 0.0
-            needed = ahead + asked.uncached
-            memory_s = self._estimate.memory_s(needed, n_ahead + 1, self._lengths.mean)
-            turn_s = self._queue.wait_s(request, n_ahead)
+            ahead = self._queue.ahead(request)
+            ahead_s = ahead.tokens / self._estimate.prefill_rate_per_s() if ahead.tokens else 0.0
+            needed = ahead.tokens + asked.uncached
+            memory_s = self._estimate.memory_s(needed, ahead.n + 1, self._lengths.mean)
+            turn_s = self._queue.wait_s(request, ahead)
             asked.ttft_s = max(ahead_s + asked.own_s, memory_s, turn_s)
         return asked.ttft_s
 

@@ -45,10 +45,19 @@ class StepPrices:
             batch = self._max_sequences
         kept = self._decode.get(batch)
         if kept is None or abs(kept[0] - context) > ALIKE_CONTEXT * context:
-            shape = StepShape(batch, int(context), 0, 0.0, 0, batch)
-            kept = (context, self._model.step_s(shape) * self.slowdown)
+            kept = (context, self._exactly_s(batch, int(context)))
             self._decode[batch] = kept
         return kept[1]
+
+    def stretch_s(self, batch: int, context: float, more: int) -> float:
+        """By how much a step takes longer in which one of `more` context tokens decodes, too."""
+        if not batch:
+            return 0.0
+        with_it_s = self._exactly_s(batch + 1, int(context) + more)
+        return max(with_it_s - self._exactly_s(batch, int(context)), 0.0)
+
+    def _exactly_s(self, batch: int, context: int) -> float:
+        return self._model.step_s(StepShape(batch, context, 0, 0.0, 0, batch)) * self.slowdown
 
     def prefill_s(self, batch: int, context: int, tokens: int, start: int) -> float:
         """A step in which that batch decodes and `tokens` of a prompt are computed from `start`."""

@@ -135,6 +135,10 @@ class Shadow:
     def n_moving(self) -> int:
         return self.n_leaving + len(self._ledger.coming)
 
+    def stretch_s(self, context_tokens: int) -> float:
+        self._estimate.advance()
+        return self._estimate.stretch_s(context_tokens)
+
     def handoff_s(self, context_tokens: int) -> float:
         return context_tokens * self.spec.kv_bytes_per_token / self.spec.handoff_bytes_per_s
 

@@ -134,7 +134,8 @@ class InstanceView(Protocol):
         ...
 
     def predicted_ttft_s(self, request: RequestView) -> float:
-        """Seconds from now to the first token, if `request` were sent here now."""
+        """Seconds from now to the first token, if `request` were sent here now; of one that waits
+        here, as those before it leave it."""
         ...
 
     def added_s(self, request: RequestView) -> float:
@@ -208,6 +209,10 @@ class HostView(InstanceView, Protocol):
     @property
     def n_moving(self) -> int:
         """Hand-offs from here and to here that are under way."""
+        ...
+
+    def stretch_s(self, context_tokens: int) -> float:
+        """By how many seconds one more sequence of so many tokens makes each step here longer."""
         ...
 
     def handoff_s(self, context_tokens: int) -> float:

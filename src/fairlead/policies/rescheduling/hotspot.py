@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
@@ -109,23 +108,12 @@ class Hotspot:
         return moves
 
     def _queue(self, host: HostView, now: float) -> Queue:
-        """A prediction is for one that comes now, behind all others. Of what is queued, only what
-        was sent before a request is ahead of it, so it gets that share of the longest."""
-        queue = list(host.queue)
-        through = list(accumulate(placed.context_tokens for placed in queue))
-        looked_at = range(max(len(queue) - self._params.depth, 0), len(queue))
-        predicted_s = {i: host.predicted_ttft_s(queue[i].request) for i in looked_at}
-        longest_s = max(predicted_s.values(), default=0.0)
+        last = host.queue[-self._params.depth :]
         return Queue(
             host,
             [
-                Waiting(
-                    queue[i],
-                    # An instance that takes urgent ones first has told a shorter time for them.
-                    min(predicted_s[i], longest_s * through[i] / through[-1]),
-                    self._left_s(queue[i], now),
-                )
-                for i in looked_at
+                Waiting(one, host.predicted_ttft_s(one.request), self._left_s(one, now))
+                for one in last
             ],
         )
 

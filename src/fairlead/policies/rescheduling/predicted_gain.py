@@ -1,17 +1,20 @@
 """Moves what gains more seconds than its move costs, a kept promise counted as many of them.
 
 Source: our own; DualMap's relief of hot spots and Llumnix' of memory, with one price for both.
-Rule:   a request that waits gains what its first token comes sooner elsewhere, and `promise_s` if
-        it is in time only there; it costs those there the time that its prompt takes, and
-        `promise_s` for each promised pace that it is expected to break, less what those here are
-        spared. A sequence that decodes gains what the memory it frees saves those who wait for
-        memory, and costs its hand-off (`relief.py`). What gains enough moves, the most first, as
-        long as it still gains after the moves before it.
+Rule:   a request that waits and would be late gains what its first token comes sooner where it is
+        in time, and `promise_s`; it costs those there the time that its prompt takes, and
+        `promise_s` for each promised pace that it is expected to break. One that was promised
+        nothing gains seconds only, and moves to where nobody was promised anything. A sequence that
+        decodes gains what the memory it frees saves those who wait for memory, and costs its
+        hand-off and the longer steps there (`relief.py`). What gains enough moves, the most first,
+        as long as it still gains after the moves before it.
 
-What is in time where it is, or past due, stays; so does a sequence that falls behind its pace: the
-queue that slows it is gone before it is answered, and such moves lose as often as they win. What is
-not known counts against a move: a prompt's own prefix looks cached where it waits, so that nobody
-there seems to be spared much.
+What is in time where it is, or past due, stays. So does who has only a deadline: where urgent ones
+go first it has its turn when it is due, and what it gains before is worth nothing to it and costs
+others their pace. So does a sequence that falls behind its pace: the queue that slows it is gone
+before it is answered. What those here are spared by a move does not count for it: routing has
+gathered long prompts where few decode, and knew that they would burden each other; whoever credits
+that scatters them again.
 """
 
 from __future__ import annotations
@@ -22,14 +25,13 @@ from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-from fairlead.model import HostView, InstanceId, RequestId, RequestView
+from fairlead.model import HostView, InstanceId, PlacedView, RequestId, RequestView
 from fairlead.policies.registry import rescheduling
 from fairlead.policies.rescheduling.draining import emptying
 from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
 from fairlead.policies.rescheduling.relief import Relief
 from fairlead.policies.rescheduling.room import begins, settled
-from fairlead.policies.rescheduling.waits import left_s, waits_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +109,18 @@ class PredictedGain:
         if not host.waiting:
             return
         targets = list(islice(self._targets(host, shortest), self._params.choices))
-        for placed, here_s in waits_s(host, self._params.depth):
-            request, due_s = placed.request, left_s(placed, host, now)
-            in_time = request.objective.timed and here_s <= self._params.spare * due_s
-            if in_time or due_s < 0 or placed.is_moving or self._dwell.holds(request.id):
+        unpromised = [target for target in targets if not _any_timed(target)]
+        for placed in host.queue[-self._params.depth :]:
+            request, due_s = placed.request, _due_s(placed, now)
+            if due_s is None or placed.is_moving or self._dwell.holds(request.id):
                 continue
-            spared_s = self._burden_s(host, request)
-            for target in targets:
+            here_s = host.predicted_ttft_s(request)
+            if due_s < 0 or here_s <= due_s < float("inf"):
+                continue
+            for target in targets if request.objective.timed else unpromised:
                 own_s, there_s = target.added_s(request), target.predicted_ttft_s(request)
-                cost_s = self._burden_s(target, request) - spared_s
                 move = Move(request.id, host.id, target.id)
+                cost_s = self._burden_s(target, request)
                 yield Chance(move, here_s, there_s, due_s, own_s, cost_s)
 
     def _burden_s(self, host: HostView, request: RequestView) -> float:
@@ -149,8 +153,24 @@ class PredictedGain:
 
     def _gain_s(self, chance: Chance, gone_s: float = 0.0, come_s: float = 0.0) -> float:
         here_s, there_s = chance.here_s - gone_s, chance.there_s + come_s
-        in_time_s = self._params.spare * chance.due_s
-        if there_s > in_time_s:
+        if there_s > self._params.spare * chance.due_s:
             return 0.0
-        promise_s = self._params.promise_s if here_s > in_time_s else 0.0
+        # Those who went before it may have made it late no more.
+        promise_s = self._params.promise_s if here_s > chance.due_s else 0.0
         return here_s - there_s + promise_s - chance.cost_s
+
+
+def _due_s(placed: PlacedView, now: float) -> float | None:
+    """Time until its first token is due; infinite where none is promised, or its client has it.
+    None where something is promised, and not of the first."""
+    objective = placed.request.objective
+    if placed.first_token_s is not None or not objective.timed:
+        return float("inf")
+    if objective.ttft_s is None:
+        return None
+    return placed.request.arrival_s + objective.ttft_s - now
+
+
+def _any_timed(host: HostView) -> bool:
+    """Whether anybody there was promised a time."""
+    return any(placed.request.objective.timed for placed in (*host.decoding, *host.queue))

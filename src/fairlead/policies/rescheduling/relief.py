@@ -2,7 +2,8 @@
 
 Rule: memory is short where the head of the queue and what all decodes grow by within a horizon
       need more than is free. A block that comes free spares everybody who waits its share of the
-      context in time, for all of the context turns over in a lifetime.
+      context in time, for all of the context turns over in a lifetime. It costs the hand-off, and
+      what those who decode there lose to a longer step, less what those here win by a shorter one.
 """
 
 from __future__ import annotations
@@ -55,15 +56,20 @@ class Relief:
         self, source: HostView, target: HostView, missing: dict[InstanceId, float]
     ) -> PlacedView | None:
         """What gains most; None where nothing gains enough."""
-        any_request = source.decoding[0].request
-        life_s = source.predicted_e2e_s(any_request) - source.predicted_ttft_s(any_request)
+        one = source.decoding[0].request
+        life_s = source.predicted_e2e_s(one) - source.predicted_ttft_s(one)
+        life_tokens = life_s / source.predicted_tpot_s(one)
         # Somebody will be preempted if nobody waits yet.
         waiters = source.waiting + 1
         block_s = waiters * life_s * source.block_tokens / max(source.context_tokens, 1)
 
         def gain_s(placed: PlacedView) -> float:
-            freed = min(blocks_of(placed.context_tokens, source), missing[source.id])
-            return freed * block_s - source.handoff_s(placed.context_tokens)
+            tokens = placed.context_tokens
+            freed = min(blocks_of(tokens, source), missing[source.id])
+            slower_s = target.running * target.stretch_s(tokens)
+            faster_s = (source.running - 1) * source.stretch_s(tokens)
+            stretched_s = life_tokens * (slower_s - faster_s)
+            return freed * block_s - source.handoff_s(tokens) - stretched_s
 
         fitting = [
             placed
