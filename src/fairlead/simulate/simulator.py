@@ -65,7 +65,6 @@ class Simulator:
         self.gaps = Histogram()
         self.timeline = Timeline()
         self.machines: dict[InstanceId, Machine] = {}
-        self._moves = config.policy.rescheduling != "none"
         self._observers = tuple(observers)
         self._digest = Digest()
         self._open = self.clients.open
@@ -174,11 +173,10 @@ class Simulator:
 
     def _tick(self, _: None) -> None:
         self._tell(Tick())
-        if self._moves:
-            # Who decides about moves wants to know how far everybody has come, as it does live.
-            for machine in self.machines.values():
-                if machine.alive:
-                    machine.node.speak()
+        # Who decides knows how far everybody has come, as it does live.
+        for machine in self.machines.values():
+            if machine.alive and not machine.resting:
+                machine.node.speak()
         self._tick_later()
 
     def _tick_later(self) -> None:
