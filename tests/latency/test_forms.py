@@ -201,6 +201,17 @@ RTX = ThirteenCoefficients(
 )
 
 
+@pytest.mark.parametrize("shares", [(1.0, 0.5), (0.5, 1.0)])
+def test_a_step_of_nothing_is_no_longer_than_one_of_either_phase(
+    shares: tuple[float, float],
+) -> None:
+    prompts, decodes = shares
+    model = SemiPd(form=RTX, prefill_share=prompts, decode_share=decodes, saturating_share=1.0)
+    nothing_s = model.step_s(StepShape(0, 0, 0, 0.0, 0, 0))
+    assert nothing_s <= model.step_s(StepShape(0, 0, 1, 0.5, 1, 1))
+    assert nothing_s <= model.step_s(StepShape(1, 1, 0, 0.0, 0, 1))
+
+
 def test_thirteen_is_the_formula_of_the_design() -> None:
     """Written out term by term, for a decode-only and for both kinds of mixed step."""
     p, w, g = 1.8402, 7.878e-3, 36.6632e-6

@@ -74,6 +74,8 @@ class SemiPd:
 
     def step_s(self, shape: StepShape) -> float:
         if not shape.prefill_tokens:
+            if not shape.decodes:  # Neither phase has anything to do: no longer than either alone.
+                return min(self._prefill.step_s(shape), self._decode.step_s(shape))
             return self._decode.step_s(shape)
         if not shape.decodes:
             return self._prefill.step_s(shape)

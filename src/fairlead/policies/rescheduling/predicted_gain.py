@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from random import Random
 from typing import NamedTuple
 
@@ -173,4 +173,4 @@ def _due_s(placed: PlacedView, now: float) -> float | None:
 
 def _any_timed(host: HostView) -> bool:
     """Whether anybody there was promised a time."""
-    return any(placed.request.objective.timed for placed in (*host.decoding, *host.queue))
+    return any(placed.request.objective.timed for placed in chain(host.queue, host.decoding))
