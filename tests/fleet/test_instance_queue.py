@@ -99,6 +99,14 @@ def test_a_patient_one_waits_for_the_patient_before_it_only() -> None:
     assert line.queue.ahead(first).n_patient == 0
     assert line.queue.wait_s(first, line.queue.ahead(first)) == 0.0
     assert line.queue.wait_s(last, line.queue.ahead(last)) > 1.0
+    # It lets others go first until it is due, and no longer.
+    line.present.now = 50.0
+    ahead = line.queue.ahead(last)
+    turn_s = line.queue.wait_s(request("new", objective=SOON), ahead)
+    left_s = line.ledger.pending[last.id].due_s - 50.0
+    assert line.queue.wait_s(last, ahead) - turn_s == pytest.approx(left_s)
+    new = request("new", objective=TASK)
+    assert line.queue.wait_s(new, ahead) - turn_s > 1.5 * left_s
 
 
 def test_who_has_only_a_deadline_is_due_early_enough_for_the_answer() -> None:
