@@ -136,6 +136,21 @@ def test_without_mixed_steps_their_coefficients_take_the_default() -> None:
     assert found.prefill_s_per_sequence == found.decode_s_per_sequence
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_few_points_a_roofline_tells_long_prompts_and_a_line_does_not(seed: int) -> None:
+    """Most prompts take as long as reading the weights does; a line is drawn through these."""
+    pytest.importorskip("scipy")
+    rng = Random(seed)
+    kinds = ["decode"] * 7 + ["prefill"] * 17
+    shapes = [a_shape(rng, kind, most_tokens=2048) for kind in kinds]
+    points = measured(RTX, shapes, noise=0.03, seed=seed)
+    long = [StepShape(0, 0, n, n * n / 2, n, 1) for n in (512, 1024, 2048)]
+    truth = [(shape, RTX.step_s(shape)) for shape in long]
+    error_pct = measure_error(fit_thirteen(points), truth).mean_abs_pct
+    assert error_pct < 15
+    assert error_pct < measure_error(fit_linear(points), truth).mean_abs_pct
+
+
 def test_thirteen_need_both_phases() -> None:
     rng = Random(0)
     points = measured(RTX, [a_shape(rng, "decode") for _ in range(50)], noise=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--seconds", metavar="S", type=float, default=60.0, help="of measuring, default 60"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the traffic, default 0")
+    parser.add_argument("--seed", type=int, default=0, help="of the traffic's shapes, default 0")
     parser.add_argument("--quiet", action="store_true", help="no table and no progress")
     add_set(parser.add_argument_group("with --worker"))
     _add_server(parser.add_argument_group("with --url"))
@@ -268,8 +269,10 @@ async def _listen_to_server(args: argparse.Namespace, bar: Bar) -> tuple[Subject
     context = args.max_context or server.max_context or 4096
     kv_tokens = args.kv_tokens or args.max_sequences * context
     async with prober_session(api_key) as session:
+        # Nobody's prompts: those of an earlier calibration the server may have cached.
+        prompts_seed = secrets.randbits(32)
         measured = await listen_to_streams(
-            Prober(session, server, args.seed),
+            Prober(session, server, prompts_seed),
             Room(args.max_sequences, context, kv_tokens),
             seconds=args.seconds,
             seed=args.seed,

@@ -79,8 +79,8 @@ class Bar:
     def moved(self, n: int, said: str) -> None:
         self._show(n, f"{said}, {n / 2**20:,.0f} MiB")
 
-    def seconds(self, spent_s: float, n_points: int) -> None:
-        self._show(spent_s, f"{n_points:,} points")
+    def seconds(self, spent_s: float, n_waves: int) -> None:
+        self._show(spent_s, f"{n_waves:,} waves")
 
     def _show(self, n: float, text: str) -> None:
         now_s = time.monotonic()

@@ -16,7 +16,6 @@ from fairlead.model import ConfigError
 
 LEAST_POINTS = 12
 """Fewer cannot tell five coefficients and their error."""
-ENOUGH_FOR_THIRTEEN = 60
 RUN = 16
 """Decode iterations in a row that count as one point: their contexts differ by little."""
 AWAY = 2.5
@@ -100,7 +99,7 @@ def calibrate(fitted: Sequence[Point], unseen: Sequence[Point]) -> Calibration:
 
 def _fits(points: Sequence[Point]) -> Iterator[Form]:
     yield fit_linear(points)
-    if len(points) >= ENOUGH_FOR_THIRTEEN and {"decode", "prefill"} <= _phases(points):
+    if {"decode", "prefill"} <= _phases(points):
         yield fit_thirteen(points)
 
 

@@ -1,13 +1,14 @@
 """Fits the closed forms to measured steps, by relative error.
 
 `fit_linear` needs numpy only and behaves with the ten to thirty noisy points that a new engine
-measures at its start; `fit_thirteen` needs scipy and a few hundred points.
+measures at its start; `fit_thirteen` needs scipy, and a few hundred points to tell all thirteen
+apart: of fewer than sixty it asks for the five that matter most.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 import numpy as np
@@ -20,6 +21,8 @@ from fairlead.model import ConfigError
 
 Array = NDArray[np.float64]
 
+ENOUGH_FOR_THIRTEEN = 60
+"""Points; fewer do not tell so many apart."""
 _OUTLIER = 1.345
 """Huber's constant: residuals beyond so many standard deviations lose weight; a fit to clean
 normal noise is then still 95% as sharp as least squares."""
@@ -124,21 +127,25 @@ def _solve_free(a: Array, b: Array, x: Array, free: NDArray[np.bool_]) -> Array:
 def fit_thirteen(points: Sequence[Point]) -> ThirteenCoefficients:
     """The `ThirteenCoefficients` that fit best. Decode, prefill and mixed steps count equally,
     however many of each there are. Decodes and prefills must be among the points; without mixed
-    steps the two coefficients that need them stay unmeasured. Raises ConfigError."""
+    steps the two coefficients that need them stay unmeasured, and with few points all but those
+    that make a roofline: weights, tokens, decodes, their context, pairs. Raises ConfigError."""
     phases = [phase(shape) for shape, _ in points]
     if not {"decode", "prefill"} <= set(phases):
         raise ConfigError("thirteen coefficients need measured decode steps and prefill steps")
+    told = [name for name, *_ in _PARAMETERS if name not in _MIXED_ONLY or "mixed" in phases]
+    corners: tuple[float, ...] = (1.3, 2.0, 5.0)
+    if len(points) < ENOUGH_FOR_THIRTEEN:
+        told, corners = list(_ROOFLINE), (_USUAL_CORNER,)
     residuals = _residuals(points, phases)
-    free = np.array([name not in _MIXED_ONLY or "mixed" in phases for name, *_ in _PARAMETERS])
     best = min(
-        (_minimise(residuals, free, sharpness) for sharpness in (1.3, 2.0, 5.0)),
+        (_minimise(residuals, told, sharpness) for sharpness in corners),
         key=lambda result: result[0],
     )[1]
     values = {
         # What is left of a coefficient that the data pushed to its border is noise.
         name: float(f"{x * unit:.7g}") if x > 1e-5 else 0.0
-        for (name, unit, *_), x, known in zip(_PARAMETERS, best, free, strict=True)
-        if known
+        for (name, unit, *_), x in zip(_PARAMETERS, best, strict=True)
+        if name in told or name == "sharpness"
     }
     return ThirteenCoefficients(**values)
 
@@ -159,26 +166,49 @@ _PARAMETERS: tuple[tuple[str, float, float, float, float], ...] = (
     ("prefill_s_per_pair", 1e-9, 1.0, 0.0, 1e4),
     ("prefill_s_per_sequence", 1e-5, 0.5, 0.0, 1e3),
 )
-_MIXED_ONLY = ("prefill_s_per_context_token", "prefill_s_per_sequence")
+_MIXED_ONLY = {
+    "prefill_s_per_context_token": "decode_s_per_context_token",
+    "prefill_s_per_sequence": "decode_s_per_sequence",
+}
+"""And what they are taken to be where no mixed step tells them."""
+_ROOFLINE = (
+    "weights_s",
+    "gemm_s_per_token",
+    "decode_s_per_sequence",
+    "decode_s_per_context_token",
+    "prefill_s_per_pair",
+)
+_USUAL_CORNER = 2.0
+"""The sharpness of a usual GPU."""
 
 
 def _minimise(
-    residuals: Callable[[Array], Array], free: NDArray[np.bool_], sharpness: float
+    residuals: Callable[[Array], Array], told: Collection[str], sharpness: float
 ) -> tuple[float, Array]:
+    """The least of the residuals over these parameters; all others are 0."""
     from scipy.optimize import least_squares
 
-    start = np.array([first for _, _, first, _, _ in _PARAMETERS])
+    names = [name for name, *_ in _PARAMETERS]
+    free = np.array([name in told for name in names])
+    alike = [
+        (names.index(mixed), names.index(other))
+        for mixed, other in _MIXED_ONLY.items()
+        if mixed not in told
+    ]
+    start = np.array([first for _, _, first, _, _ in _PARAMETERS]) * free
     start[2] = sharpness
     low = np.array([least for _, _, _, least, _ in _PARAMETERS])[free]
     high = np.array([greatest for _, _, _, _, greatest in _PARAMETERS])[free]
 
-    def of_free(x: Array) -> Array:
-        whole = start.copy()
-        whole[free] = x
-        return residuals(whole)
+    def whole(x: Array) -> Array:
+        every = start.copy()
+        every[free] = x
+        for untold, other in alike:
+            every[untold] = every[other]
+        return every
 
     found = least_squares(
-        of_free,
+        lambda x: residuals(whole(x)),
         start[free],
         bounds=(low, high),
         x_scale=np.maximum(start[free], 0.1),
@@ -186,9 +216,7 @@ def _minimise(
         f_scale=0.03,
         max_nfev=300,
     )
-    best = start.copy()
-    best[free] = found.x
-    return float(found.cost), best
+    return float(found.cost), whole(found.x)
 
 
 def _residuals(points: Sequence[Point], phases: Sequence[str]) -> Callable[[Array], Array]:

@@ -18,14 +18,14 @@ from fairlead.client.calibrate.inferring import (
     fit_way,
     prefill_point,
 )
-from fairlead.client.calibrate.probing import Played, Prober
+from fairlead.client.calibrate.probing import Heard, Played, Prober
 from fairlead.client.calibrate.waves import FIRST, Room, Wave, waves
 from fairlead.latency import Point
 from fairlead.latency.calibration import points_of
 from fairlead.worker.step_log import StepTail
 
 Progress = Callable[[float, int], None]
-"""Told how many seconds have been spent, and how many points were gathered in them."""
+"""Told how many seconds have been spent, and how many waves were played in them."""
 LEAST_WAVES = 30
 """Waves are made so thin that as many fit into the time."""
 LEAST_FIRST = 2.0
@@ -35,7 +35,6 @@ FIRST_CAP = 4 * FIRST.tokens
 UNSEEN = 1 / 3
 """Share of the waves that are kept for the check of the fit. Drawn, since whatever counts waves
 falls into step with the sequence they come from."""
-TINY_PROMPTS = 8
 SETTLE_S = 0.02
 """For the last line of a step log to be written after the last token has come."""
 
@@ -82,7 +81,7 @@ async def listen_to_steps(
         if not wave.decodes and not wave.cached:
             found.rests.append(_rest(played, steps))
 
-    await _until_over(play, found, room, seconds=seconds, seed=seed, cached=True, progress=progress)
+    await _until_over(play, room, seconds=seconds, seed=seed, cached=True, progress=progress)
     return found
 
 
@@ -102,30 +101,35 @@ async def listen_to_streams(
     progress: Progress,
 ) -> Measured:
     """A server that nobody can look into: steps are inferred from when tokens come. No step with
-    both decodes and prompts is among them, for a stream does not tell what it stood beside."""
-    found = Measured(Random(f"{seed} unseen"))
-    await prober.wave(FIRST, together=False)
-    for _ in range(TINY_PROMPTS):
-        tiny = await prober.single(TINY_TOKENS)
-        found.rests.append((tiny.prompt_tokens, tiny.ttft_s - tiny.tpot_s))
-    way = found.way
+    both decodes and prompts is among them, for a stream does not tell what it stood beside.
+
+    The way is measured as often as the prompts, all the time: whatever else the machines do then
+    lengthens both alike, and is no part of what is left when one is taken off the other."""
+    tiny: list[Heard] = []
+    heard: list[Played] = []
 
     async def play(wave: Wave) -> None:
-        played = await prober.wave(wave, together=False)
-        inferred = [prefill_point(heard, way) for heard in played.newcomers]
-        if played.decoding:
-            inferred.append(decode_point(played.decoding))
-        found.add([point for point in inferred if point is not None])
+        tiny.append(await prober.single(TINY_TOKENS))
+        heard.append(await prober.wave(wave, together=False))
 
-    await _until_over(
-        play, found, room, seconds=seconds, seed=seed, cached=False, progress=progress
-    )
+    await prober.wave(FIRST, together=False)
+    await _until_over(play, room, seconds=seconds, seed=seed, cached=False, progress=progress)
+    rests = [(one.prompt_tokens, one.ttft_s - one.tpot_s) for one in tiny]
+    found = Measured(Random(f"{seed} unseen"), rests=rests)
+    for played in heard:
+        found.add(_inferred(played, found.way))
     return found
+
+
+def _inferred(played: Played, way: Way) -> list[Point]:
+    points = [prefill_point(heard, way) for heard in played.newcomers]
+    if played.decoding:
+        points.append(decode_point(played.decoding))
+    return [point for point in points if point is not None]
 
 
 async def _until_over(
     play: Callable[[Wave], Awaitable[None]],
-    found: Measured,
     room: Room,
     *,
     seconds: float,
@@ -135,7 +139,7 @@ async def _until_over(
 ) -> None:
     begun_s = ended_s = time.perf_counter()
     allowed_s, cap = math.inf, FIRST_CAP
-    for wave in chain([FIRST], waves(room, seed, cached=cached)):
+    for n, wave in enumerate(chain([FIRST], waves(room, seed, cached=cached)), 1):
         if ended_s - begun_s >= seconds:
             return
         await play(wave.within(cap))
@@ -147,4 +151,4 @@ async def _until_over(
             cap = max(cap // 2, FIRST.tokens)
         else:
             cap = min(2 * cap, room.tokens)
-        progress(min(ended_s - begun_s, seconds), len(found.fitted) + len(found.unseen))
+        progress(min(ended_s - begun_s, seconds), n)

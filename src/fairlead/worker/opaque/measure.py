@@ -2,9 +2,9 @@
 
 All that is looked at is when answers ended: tokens may come in bursts from a server that is busy
 with other things, and their times would tell about those. What longer answers take longer than
-shorter ones is their decode steps; what a prompt takes to its first token is its prefill, less the
-way there and back, which a prompt of two tokens tells. `fairlead calibrate --url` takes longer and
-knows its error.
+shorter ones is their decode steps; what a prompt's first token takes longer than that of a prompt
+of two tokens, whose step is that of a decode, is its prefill. `fairlead calibrate --url` takes
+longer and knows its error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fairlead.worker.opaque.dialect import Dialect, Prompts, Texts
 from fairlead.worker.opaque.errors import ServerError, What
 
 BUDGET_S = 8.0
-"""When so much time is spent, no larger shapes are tried."""
+"""When so much time is spent, no larger shapes are tried, and nothing that was disturbed again."""
 WITHIN_S = 60.0
 """For one wave."""
 SHORT, LONG = 4, 28
@@ -36,9 +36,10 @@ SHORT, LONG = 4, 28
 LEAST_STEPS = 6
 NEEDED = 4
 """Measured whatever they cost."""
-REPEATS = 2
-TINY_REPEATS = 4
-"""On these hangs what is taken off every prompt's time."""
+REPEATS, MOST_REPEATS = 2, 8
+ALIKE = 1.1
+"""What disturbs a wave hardly ever takes the same time twice: the two fastest of a shape that
+differ by less were not disturbed."""
 TINY_PROMPT = 2
 # (streams at once, tokens of each prompt): cheap ones first, and each kind early, so that a slow
 # server stops after those it can afford.
@@ -66,10 +67,9 @@ async def measure(
 ) -> dict[str, float]:
     """Coefficients of a latency model. Raises `ServerError` where the server fails at it."""
     prober = _Prober(api, dialect, words, seed)
-    begun_s = time.perf_counter()
     points = await prober.tiny()
     for streams, prompt in SHAPES:
-        if len(points) >= NEEDED and time.perf_counter() - begun_s > BUDGET_S:
+        if len(points) >= NEEDED and prober.is_over():
             break
         if streams <= max_sequences and prompt + LONG < dialect.max_context:
             points += await prober.points(streams, prompt)
@@ -100,33 +100,46 @@ class _Prober:
         self._rng = Random(seed)
         """Prompts that no cache holds: of another seed each time."""
         self._alphabet = list(words.tokens_of(ALPHABET))
-        self._way_s = 0.0
-        """Beside the steps: network, HTTP, tokenisation."""
+        self._tiny_s = self._tiny_step_s = 0.0
+        """Until the first token of a tiny prompt, and what of that is the step."""
+        self._over_s = time.perf_counter() + BUDGET_S
+
+    def is_over(self) -> bool:
+        return time.perf_counter() > self._over_s
 
     async def tiny(self) -> list[Point]:
-        """Sets how long the way is."""
+        """What all prompts are held against."""
         await self._wave(1, TINY_PROMPT, SHORT)  # What is done once only would count for the first.
-        short = await self._fastest(1, TINY_PROMPT, SHORT, TINY_REPEATS)
-        long = await self._fastest(1, TINY_PROMPT, LONG, TINY_REPEATS)
-        step_s = _step_s(short, long)
+        step_s = await self._step_s(1, TINY_PROMPT)
         if step_s is None:
             raise ServerError(What.GARBAGE, "its answers are too short to measure it by")
-        self._way_s = max(short.seconds - short.n_tokens * step_s, 0.0)
+        one = await self._fastest(1, TINY_PROMPT, 1)
+        self._tiny_s, self._tiny_step_s = one.seconds, step_s
         return [_decode_point(1, TINY_PROMPT, step_s)]
 
     async def points(self, streams: int, prompt: int) -> list[Point]:
         if streams == 1:
-            one = await self._fastest(1, prompt, 1, REPEATS)
-            seconds = one.seconds - self._way_s
-            return [prefill_point(prompt, seconds)] if seconds > 0 else []
-        short = await self._fastest(streams, prompt, SHORT, REPEATS)
-        step_s = _step_s(short, await self._fastest(streams, prompt, LONG, REPEATS))
+            longer_s = (await self._fastest(1, prompt, 1)).seconds - self._tiny_s
+            return [prefill_point(prompt, max(longer_s, 0.0) + self._tiny_step_s)]
+        step_s = await self._step_s(streams, prompt)
         return [] if step_s is None else [_decode_point(streams, prompt, step_s)]
 
-    async def _fastest(self, streams: int, prompt: int, output: int, repeats: int) -> Wave:
+    async def _step_s(self, streams: int, prompt: int) -> float | None:
+        """None where the answers are too much alike, or the longer ones were faster."""
+        short = await self._fastest(streams, prompt, SHORT)
+        long = await self._fastest(streams, prompt, LONG)
+        steps, seconds = long.n_tokens - short.n_tokens, long.seconds - short.seconds
+        return seconds / steps if steps >= LEAST_STEPS and seconds > 0 else None
+
+    async def _fastest(self, streams: int, prompt: int, output: int) -> Wave:
         """Whatever disturbs a step only makes it longer."""
-        waves = [await self._wave(streams, prompt, output) for _ in range(repeats)]
-        return min(waves, key=lambda wave: wave.seconds / wave.n_tokens)
+        waves: list[Wave] = []
+        while len(waves) < REPEATS or not (
+            _are_alike(waves) or len(waves) == MOST_REPEATS or self.is_over()
+        ):
+            waves.append(await self._wave(streams, prompt, output))
+            waves.sort(key=_per_token_s)
+        return waves[0]
 
     async def _wave(self, streams: int, prompt: int, output: int) -> Wave:
         try:
@@ -181,10 +194,13 @@ def _tokens_in(choice: Choice) -> int:
     return 1 if choice.text or (choice.delta is not None and choice.delta.content) else 0
 
 
-def _step_s(short: Wave, long: Wave) -> float | None:
-    """None where the answers are too much alike, or the longer ones were faster."""
-    steps, seconds = long.n_tokens - short.n_tokens, long.seconds - short.seconds
-    return seconds / steps if steps >= LEAST_STEPS and seconds > 0 else None
+def _are_alike(waves: Sequence[Wave]) -> bool:
+    """The fastest two of them, which come first."""
+    return _per_token_s(waves[1]) < ALIKE * _per_token_s(waves[0])
+
+
+def _per_token_s(wave: Wave) -> float:
+    return wave.seconds / wave.n_tokens
 
 
 def _decode_point(streams: int, prompt: int, step_s: float) -> Point:
