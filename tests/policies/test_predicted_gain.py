@@ -212,7 +212,7 @@ def test_what_moved_dwells() -> None:
     [
         ({"period_s": 0}, "period_s must be positive"),
         ({"spare": 1.5}, "spare must be above 0 and at most 1"),
-        ({"choices": 0}, "choices, depth and slots must be at least 1"),
+        ({"choices": 0}, "choices, depth, looks and slots must be at least 1"),
         ({"promise_s": -1.0}, "promise_s, horizon_s and dwell_s must be at least 0"),
         ({"gain_s": -0.1}, "gain_s and hand_off_gain_s must be at least 0"),
     ],

@@ -201,7 +201,7 @@ def _minimise(
     high = np.array([greatest for _, _, _, _, greatest in _PARAMETERS])[free]
 
     def whole(x: Array) -> Array:
-        every = start.copy()
+        every: Array = start.copy()
         every[free] = x
         for untold, other in alike:
             every[untold] = every[other]

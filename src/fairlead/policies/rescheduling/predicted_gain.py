@@ -19,19 +19,18 @@ that scatters them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from random import Random
-from typing import NamedTuple
 
-from fairlead.model import HostView, InstanceId, PlacedView, RequestId, RequestView
+from fairlead.model import HostView, InstanceId, RequestId
 from fairlead.policies.registry import rescheduling
+from fairlead.policies.rescheduling.chances import Chance, Chances
 from fairlead.policies.rescheduling.draining import emptying
 from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
 from fairlead.policies.rescheduling.relief import Relief
-from fairlead.policies.rescheduling.room import begins, settled
+from fairlead.policies.rescheduling.room import settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,9 @@ class Params:
     """Instances looked at as targets, those with the shortest queues."""
     depth: int = 64
     """Waiting requests of an instance looked at in a round, the last that were sent there."""
+    looks: int = 1000
+    """Predictions that a round asks for about those who wait, those in the longest queues first: a
+    request where it is is one, and at each instance looked at as its target one more."""
     slots: int = 4
     """Hand-offs that an instance takes part in at a time."""
     dwell_s: float = 20.0
@@ -61,27 +63,12 @@ class Params:
             raise ValueError(f"period_s must be positive, got {self.period_s}")
         if not 0 < self.spare <= 1:
             raise ValueError(f"spare must be above 0 and at most 1, got {self.spare}")
-        if min(self.choices, self.depth, self.slots) < 1:
-            raise ValueError("choices, depth and slots must be at least 1")
+        if min(self.choices, self.depth, self.looks, self.slots) < 1:
+            raise ValueError("choices, depth, looks and slots must be at least 1")
         if min(self.promise_s, self.horizon_s, self.dwell_s) < 0:
             raise ValueError("promise_s, horizon_s and dwell_s must be at least 0")
         if min(self.gain_s, self.hand_off_gain_s) < 0:
             raise ValueError("gain_s and hand_off_gain_s must be at least 0")
-
-
-class Chance(NamedTuple):
-    """A waiting request that may be better off elsewhere."""
-
-    move: Move
-    here_s: float
-    """Until its first token, predicted from now."""
-    there_s: float
-    due_s: float
-    """Until its first token is due; infinite where nothing is promised."""
-    own_s: float
-    """What computing its prompt delays those behind it."""
-    cost_s: float
-    """What others lose by the move."""
 
 
 @rescheduling("predicted-gain", Params)
@@ -99,43 +86,20 @@ class PredictedGain:
         staying = [host for host in hosts if not host.draining]
         full = {move.target for move in moves}
         moves += self._relief.moves([host for host in staying if host.id not in full], now)
-        shortest = sorted(staying, key=lambda host: (host.queued_tokens, host.id))
-        chances = [chance for host in staying for chance in self._chances(host, shortest, now)]
+        params = self._params
+        chances = Chances(
+            staying,
+            self._dwell,
+            now,
+            is_worth=lambda chance: self._gain_s(chance) > params.gain_s,
+            promise_s=params.promise_s,
+            choices=params.choices,
+            depth=params.depth,
+            looks=params.looks,
+        )
         return moves + self._take(chances, now)
 
-    def _chances(
-        self, host: HostView, shortest: Sequence[HostView], now: float
-    ) -> Iterator[Chance]:
-        if not host.waiting:
-            return
-        targets = list(islice(self._targets(host, shortest), self._params.choices))
-        unpromised = [target for target in targets if not _any_timed(target)]
-        for placed in host.queue[-self._params.depth :]:
-            request, due_s = placed.request, _due_s(placed, now)
-            if due_s is None or placed.is_moving or self._dwell.holds(request.id):
-                continue
-            here_s = host.predicted_ttft_s(request)
-            if due_s < 0 or here_s <= due_s < float("inf"):
-                continue
-            for target in targets if request.objective.timed else unpromised:
-                own_s, there_s = target.added_s(request), target.predicted_ttft_s(request)
-                move = Move(request.id, host.id, target.id)
-                cost_s = self._burden_s(target, request)
-                yield Chance(move, here_s, there_s, due_s, own_s, cost_s)
-
-    def _burden_s(self, host: HostView, request: RequestView) -> float:
-        """What others there lose when its prompt is computed there."""
-        broken_s = self._params.promise_s * host.broken_paces(request)
-        return host.running * host.added_s(request) + broken_s
-
-    def _targets(self, source: HostView, hosts: Sequence[HostView]) -> Iterator[HostView]:
-        for host in hosts:
-            has_seat = host.running + host.waiting < host.max_sequences
-            able = host is not source and begins(host) and has_seat
-            if able and not self._dwell.swaps(source.id, host.id):
-                yield host
-
-    def _take(self, chances: list[Chance], now: float) -> list[Move]:
+    def _take(self, chances: Iterable[Chance], now: float) -> list[Move]:
         """The best first; what moved before makes the queue here shorter, and that there longer."""
         moves: dict[RequestId, Move] = {}
         gone_s: dict[InstanceId, float] = {}
@@ -158,19 +122,3 @@ class PredictedGain:
         # Those who went before it may have made it late no more.
         promise_s = self._params.promise_s if here_s > chance.due_s else 0.0
         return here_s - there_s + promise_s - chance.cost_s
-
-
-def _due_s(placed: PlacedView, now: float) -> float | None:
-    """Time until its first token is due; infinite where none is promised, or its client has it.
-    None where something is promised, and not of the first."""
-    objective = placed.request.objective
-    if placed.first_token_s is not None or not objective.timed:
-        return float("inf")
-    if objective.ttft_s is None:
-        return None
-    return placed.request.arrival_s + objective.ttft_s - now
-
-
-def _any_timed(host: HostView) -> bool:
-    """Whether anybody there was promised a time."""
-    return any(placed.request.objective.timed for placed in chain(host.queue, host.decoding))

@@ -16,6 +16,9 @@ from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
 from fairlead.policies.rescheduling.room import decodes, fits, settled
 
+MOST_SOURCES = 32
+"""Relieved in a round: all sequences of each are weighed."""
+
 
 class Relief:
     """Proposes at most one hand-off from each instance, and one to each."""
@@ -36,11 +39,13 @@ class Relief:
         targets = [host for host in able if missing[host.id] < 0 and not host.waiting]
         targets.sort(key=lambda host: (missing[host.id], host.id))
         moves = []
-        for source in sorted(sources, key=lambda host: (-missing[host.id], host.id)):
-            free = [host for host in targets if not self._dwell.swaps(source.id, host.id)]
-            if free and (placed := self._best(source, free[0], missing)) is not None:
-                targets.remove(free[0])
-                move = Move(placed.request.id, source.id, free[0].id)
+        sources.sort(key=lambda host: (-missing[host.id], host.id))
+        for source in sources[:MOST_SOURCES]:
+            free = (host for host in targets if not self._dwell.swaps(source.id, host.id))
+            target = next(free, None)
+            if target and (placed := self._best(source, target, missing)) is not None:
+                targets.remove(target)
+                move = Move(placed.request.id, source.id, target.id)
                 moves.append(self._dwell.note(move, now))
         return moves
 
