@@ -80,6 +80,7 @@ max_sequences = 8
 [policy]
 admission = "always"
 batching = "fcfs"
+rescheduling = "none"
 
 [objectives.interactive]
 ttft_s = 5.0

@@ -59,7 +59,7 @@ from fairlead.workload.shape import Shape
 HERE = Path(__file__).parent
 TRACES = HERE.parent.parent / "shared" / "traces"
 FLEET = HERE.parent / "examples" / "eight-h100.toml"
-PLAIN = ("policy.batching=fcfs", "policy.admission=always")
+PLAIN = ("policy.batching=fcfs", "policy.admission=always", "policy.rescheduling=none")
 DEFAULT = PolicyConfig().routing
 ATTAIN, TOLERANCE = 0.9, 0.03
 EIGHT = 8

@@ -230,6 +230,7 @@ def config(case: Case) -> FleetConfig:
                 "admission": "always",
                 "routing": "least-load",
                 "batching": "fcfs",
+                "rescheduling": "none",
                 "scaling": name,
                 "params": {"scaling": params},
             },

@@ -27,7 +27,12 @@ from fairlead.workload.trace import open_trace
 HERE = Path(__file__).parent
 TRACES = HERE.parent.parent / "shared" / "traces"
 FLEET = HERE.parent / "examples" / "eight-h100.toml"
-PLAIN = ("policy.routing=least-load", "policy.batching=fcfs", "policy.admission=always")
+PLAIN = (
+    "policy.routing=least-load",
+    "policy.batching=fcfs",
+    "policy.admission=always",
+    "policy.rescheduling=none",
+)
 
 
 def main() -> None:

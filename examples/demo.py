@@ -31,6 +31,7 @@ BASELINE = (
     "policy.admission=always",
     "policy.routing=round-robin",
     "policy.batching=fcfs",
+    "policy.rescheduling=none",
 )
 
 

@@ -44,4 +44,5 @@ def test_who_can_be_in_time_goes_first_then_who_is_late_then_who_was_promised_no
     for place, sent in enumerate(line):
         before = [waiting[other] for other in line[:place]]
         tokens, patient = sum(one[1] for one in before), sum(one[2] for one in before)
-        assert by_due.before(RequestId(f"r{sent}"), now) == (place, tokens, patient)
+        found = by_due.before(RequestId(f"r{sent}"), now)
+        assert (found.n, found.tokens, found.n_patient) == (place, tokens, patient)

@@ -41,6 +41,11 @@ class Line:
     def begin(self, id: str) -> None:
         self.queue.began(self.ledger.begin(RequestId(id)).patient)
 
+    def ahead(self, one: Request) -> tuple[int, float]:
+        """Who goes before it, and their tokens."""
+        ahead = self.queue.ahead(one)
+        return ahead.n, ahead.tokens
+
 
 def test_who_is_due_later_is_passed_where_the_urgent_go_first() -> None:
     urgent, fair = Line(), Line(urgent_first=False)
@@ -49,15 +54,15 @@ def test_who_is_due_later_is_passed_where_the_urgent_go_first() -> None:
         line.wait(request("r2", 30, objective=LATER))
         line.wait(request("r3", 50))
     one = request("new", objective=SOON)
-    assert urgent.queue.ahead(one)[:2] == (1, 10.0)
-    assert fair.queue.ahead(one)[:2] == (3, 90.0)
+    assert urgent.ahead(one) == (1, 10.0)
+    assert fair.ahead(one) == (3, 90.0)
 
 
 def test_who_is_late_already_is_passed() -> None:
     line = Line()
     line.wait(request("r1", 10, objective=SOON))
     line.present.now = 2.0
-    assert line.queue.ahead(request("new", arrival_s=2.0, objective=SOON))[:2] == (0, 0.0)
+    assert line.ahead(request("new", arrival_s=2.0, objective=SOON)) == (0, 0.0)
 
 
 def test_what_is_worked_off_is_not_ahead_any_more() -> None:
@@ -65,7 +70,7 @@ def test_what_is_worked_off_is_not_ahead_any_more() -> None:
     for i in range(2):
         line.wait(request(f"r{i}", 30, objective=SOON))
     line.estimate.backlog_tokens = 45.0
-    assert line.queue.ahead(request("new", objective=SOON))[:2] == (2, 45.0)
+    assert line.ahead(request("new", objective=SOON)) == (2, 45.0)
 
 
 def test_one_that_waits_is_not_before_itself() -> None:
@@ -73,10 +78,10 @@ def test_one_that_waits_is_not_before_itself() -> None:
     first, last = request("r1", 10, objective=SOON), request("r2", 30, objective=LATER)
     for one in (last, first, request("r3", 50)):
         line.wait(one)
-    assert line.queue.ahead(first)[:2] == (0, 0.0)
-    assert line.queue.ahead(last)[:2] == (1, 10.0)
+    assert line.ahead(first) == (0, 0.0)
+    assert line.ahead(last) == (1, 10.0)
     line.estimate.backlog_tokens = 85.0  # Of 90: half of the first one is computed.
-    assert line.queue.ahead(last)[:2] == (1, 5.0)
+    assert line.ahead(last) == (1, 5.0)
     assert (line.queue.left_tokens(first.id), line.queue.left_tokens(last.id)) == (5, 30)
 
 
@@ -84,7 +89,7 @@ def test_where_nobody_is_urgent_who_was_sent_before_goes_before() -> None:
     line = Line(urgent_first=False)
     for one in (request("r1", 10), request("r2", 30, objective=SOON)):
         line.wait(one)
-    assert line.queue.ahead(request("r2", 30, objective=SOON))[:2] == (1, 10.0)
+    assert line.ahead(request("r2", 30, objective=SOON)) == (1, 10.0)
 
 
 def test_a_patient_one_waits_for_the_patient_before_it_only() -> None:

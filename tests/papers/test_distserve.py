@@ -35,7 +35,12 @@ def fleet(tpot_s: float, *roles: str, batching: str = "fcfs") -> FleetConfig:
     return read_config(
         {
             "pool": [{**pool, "name": f"{role}{i}", "role": role} for i, role in enumerate(roles)],
-            "policy": {"admission": "always", "routing": "least-load", "batching": batching},
+            "policy": {
+                "admission": "always",
+                "routing": "least-load",
+                "batching": batching,
+                "rescheduling": "none",
+            },
             "objectives": {"promised": {"ttft_s": TTFT_S, "tpot_s": tpot_s}},
             "simulation": {"max_tokens": 0, "tick_s": 0.5},
         }

@@ -54,6 +54,7 @@ def fleet(admission: str) -> FleetConfig:
                 "admission": admission,
                 "routing": "least-load",
                 "batching": "fcfs",
+                "rescheduling": "none",
                 "params": {"admission": {"most": 0.9}},
             },
             "objectives": {"promised": {"ttft_s": 10.0, "tpot_s": 0.03}},

@@ -43,6 +43,7 @@ def fleet(roles: str, **counts: int) -> FleetConfig:
                 "admission": "always",
                 "routing": "least-load",
                 "batching": "fcfs",
+                "rescheduling": "none",
                 "roles": roles,
             },
             "objectives": {"promised": {"ttft_s": TTFT_S, "tpot_s": TPOT_S}},

@@ -25,7 +25,7 @@ class PolicyConfig:
     """`vtc` where the file has a `[tenants]` table."""
     routing: str = "prefix-load"
     batching: str = "slack"
-    rescheduling: str = "none"
+    rescheduling: str = "predicted-gain"
     roles: str = "none"
     scaling: str = "none"
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -7,19 +7,21 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import NamedTuple
 
 from fairlead.model import RequestId
 
 
-class Ahead(NamedTuple):
+class Ahead:
     """Who is computed before somebody."""
 
-    n: int
-    tokens: float
-    """Of their prompts, still to be computed."""
-    n_patient: int
-    """Of them, who let others go first."""
+    __slots__ = ("n", "n_patient", "tokens")
+
+    def __init__(self, n: int, tokens: float, n_patient: int) -> None:
+        self.n = n
+        self.tokens = tokens
+        """Of their prompts, still to be computed."""
+        self.n_patient = n_patient
+        """Of them, who let others go first."""
 
 
 class DueOrder:

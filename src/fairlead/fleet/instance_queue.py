@@ -62,6 +62,9 @@ class InstanceQueue:
         first goes first, whatever was promised."""
         if not self._urgent_first:
             return float("inf")
+        ttft_s = request.objective.ttft_s
+        if ttft_s is not None:  # Whatever a token takes: a decision asks every instance.
+            return request.arrival_s + ttft_s
         token_s = STRETCHED * self._estimate.decode_s(self._ledger.running + 1)
         return _first_by_s(request, self._lengths.expected(request), token_s)
 
@@ -79,7 +82,8 @@ class InstanceQueue:
         ledger, now = self._ledger, self._present.now
         if request.id in ledger.pending:
             before = ledger.by_due().before(request.id, now)
-            return before._replace(tokens=max(before.tokens - self._computed_tokens(), 0.0))
+            left = max(before.tokens - self._computed_tokens(), 0.0)
+            return Ahead(before.n, left, before.n_patient)
         if not self._urgent_first or not ledger.pending:
             n_waiting = len(ledger.pending)
             return Ahead(n_waiting, self._estimate.backlog_tokens, ledger.n_patient)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fairlead import latency
+from fairlead.latency.forms import ThirteenCoefficients
 from fairlead.latency.model import LatencyModel, StepShape
+from fairlead.latency.price import Price
 from fairlead.model import InstanceSpec
 
 ALIKE_CONTEXT = 0.03
@@ -22,10 +24,14 @@ def _latency_model(coefficients: tuple[tuple[str, float], ...]) -> LatencyModel:
 class StepPrices:
     """Times in seconds, at the slowdown that the instance last told of."""
 
-    __slots__ = ("_decode", "_max_sequences", "_model", "_prefill", "slowdown")
+    __slots__ = ("_decode", "_max_sequences", "_model", "_prefill", "_price", "slowdown")
 
     def __init__(self, spec: InstanceSpec) -> None:
         self._model = _latency_model(tuple(spec.latency.items()))
+        self._price: Price | None = None
+        """Of the usual form, asked without a detour."""
+        if isinstance(self._model, ThirteenCoefficients):
+            self._price = self._model.price
         self._max_sequences = spec.max_sequences
         self.slowdown = 1.0
         self._decode: dict[int, tuple[float, float]] = {}
@@ -43,8 +49,8 @@ class StepPrices:
         """A step in which a batch with so many context tokens decodes."""
         if batch > self._max_sequences:
             batch = self._max_sequences
-        kept = self._decode.get(batch)
-        if kept is None or abs(kept[0] - context) > ALIKE_CONTEXT * context:
+        kept, far = self._decode.get(batch), ALIKE_CONTEXT * context
+        if kept is None or not -far <= kept[0] - context <= far:
             kept = (context, self._exactly_s(batch, int(context)))
             self._decode[batch] = kept
         return kept[1]
@@ -57,7 +63,17 @@ class StepPrices:
         return max(with_it_s - self._exactly_s(batch, int(context)), 0.0)
 
     def _exactly_s(self, batch: int, context: int) -> float:
-        return self._model.step_s(StepShape(batch, context, 0, 0.0, 0, batch)) * self.slowdown
+        return self._step_s(batch, context, 0, 0.0, 0, batch)
+
+    def _step_s(
+        self, decodes: int, context: int, tokens: int, pairs: float, longest: int, sampled: int
+    ) -> float:
+        if self._price is not None:
+            step_s = self._price.step_s(decodes, context, tokens, pairs, longest, sampled)
+        else:
+            shape = StepShape(decodes, context, tokens, pairs, longest, sampled)
+            step_s = self._model.step_s(shape)
+        return step_s * self.slowdown
 
     def prefill_s(self, batch: int, context: int, tokens: int, start: int) -> float:
         """A step in which that batch decodes and `tokens` of a prompt are computed from `start`."""
@@ -71,7 +87,6 @@ class StepPrices:
         ):
             return kept[4]
         pairs = tokens * (start + tokens / 2)
-        shape = StepShape(batch, context, tokens, pairs, start + tokens, batch + 1)
-        step_s = self._model.step_s(shape) * self.slowdown
+        step_s = self._step_s(batch, context, tokens, pairs, start + tokens, batch + 1)
         self._prefill = (batch, context, tokens, start, step_s)
         return step_s

@@ -125,13 +125,14 @@ class ThirteenCoefficients:
     """The same, for each query-key pair of the chunks (c2)."""
     prefill_s_per_sequence: float = math.nan
     """The same, for each decode (c3). Not a number as above."""
-    _price: Price = field(init=False, repr=False, compare=False)
+    price: Price = field(init=False, repr=False, compare=False)
+    """The arithmetic of it, for whoever asks a thousand times for each decision."""
 
     def __post_init__(self) -> None:
         self._fill("prefill_s_per_context_token", self.decode_s_per_context_token)
         self._fill("prefill_s_per_sequence", self.decode_s_per_sequence)
         _check(self)
-        object.__setattr__(self, "_price", Price(**self.coefficients()))
+        object.__setattr__(self, "price", Price(**self.coefficients()))
 
     def _fill(self, name: str, unmeasured: float) -> None:
         if math.isnan(getattr(self, name)):
@@ -142,7 +143,7 @@ class ThirteenCoefficients:
         return _public_fields(self)
 
     def step_s(self, shape: StepShape) -> float:
-        return self._price.step_s(
+        return self.price.step_s(
             shape.decodes,
             shape.decode_context,
             shape.prefill_tokens,
@@ -162,7 +163,7 @@ class ThirteenCoefficients:
         return iterations_within(first_s, self.growth_s(shape), seconds)
 
     def prefill_within(self, shape: StepShape, seconds: float, start: int) -> int:
-        return self._price.prefill_within(
+        return self.price.prefill_within(
             shape.decodes,
             shape.decode_context,
             shape.prefill_tokens,
