@@ -15,11 +15,12 @@ PACED = Objective("x", ttft_s=1.0, tpot_s=0.02)
 class Place:
     """An instance with a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, urgent_first: bool = False) -> None:
         self.present = Present(0.0)
         self.lengths = OutputLengths()
         self._requests: dict[RequestId, Tracked] = {}
-        self.shadow = Shadow(spec(n_blocks=1000), self.lengths, self.present, self._requests)
+        the_spec = spec(n_blocks=1000, urgent_first=urgent_first)
+        self.shadow = Shadow(the_spec, self.lengths, self.present, self._requests)
 
     def send(self, one: Request) -> None:
         self._requests[one.id] = Tracked(one, self.present.now)
@@ -58,3 +59,29 @@ def test_where_nobody_is_no_pace_breaks() -> None:
     assert place.shadow.broken_paces(one) == 0.0
     place.send(request("r1", 10, objective=PACED))
     assert place.shadow.broken_paces(one) > 0.0
+
+
+def test_what_is_promised_nothing_delays_a_task_only_where_the_urgent_do_not_go_first() -> None:
+    task = request("task", 10, out=50, objective=Objective("task", deadline_s=60.0))
+    batch = request("batch", 10, out=50)
+    urgent, fair = Place(urgent_first=True), Place()
+    alone_s = urgent.shadow.predicted_e2e_s(task)
+    for place in (urgent, fair):
+        for i in range(3):
+            place.send(request(f"r{i}", 1000))
+    queued_s = fair.shadow.predicted_e2e_s(task) - alone_s
+    assert queued_s > 0.5
+    assert urgent.shadow.predicted_e2e_s(task) - alone_s < 0.1 * queued_s
+    assert urgent.shadow.predicted_e2e_s(batch) > alone_s + 0.5 * queued_s
+    # It is there none the less, and fills what time the task leaves.
+    assert 0.4 * queued_s < urgent.shadow.yielding_s(task) < queued_s
+    assert urgent.shadow.yielding_s(batch) == fair.shadow.yielding_s(task) == 0.0
+
+
+def test_prompts_that_are_due_delay_a_task_wherever_it_is() -> None:
+    task = request("task", 10, out=50, objective=Objective("task", deadline_s=60.0))
+    place = Place(urgent_first=True)
+    alone_s = place.shadow.predicted_e2e_s(task)
+    place.send(request("r1", 1000, objective=PACED))
+    assert place.shadow.predicted_e2e_s(task) > alone_s + 0.05
+    assert place.shadow.yielding_s(task) == 0.0

@@ -117,6 +117,9 @@ class Host:
     def predicted_e2e_s(self, request: RequestView) -> float:
         return self.predicted_ttft_s(request) + 100 * self.predicted_tpot_s(request)
 
+    def yielding_s(self, request: RequestView) -> float:
+        return 0.0
+
     def stretch_s(self, context_tokens: int) -> float:
         return self.tpot_s_per_sequence
 

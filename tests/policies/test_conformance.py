@@ -30,6 +30,7 @@ class View:
     e2e_s: float = 1.0
     others_s: float = 0.0
     broken: float = 0.0
+    yielding: float = 0.0
     cached: int = 0
     pool: str = "p"
     role: Role = Role.MIXED
@@ -56,6 +57,9 @@ class View:
 
     def predicted_e2e_s(self, request: RequestView) -> float:
         return self.e2e_s
+
+    def yielding_s(self, request: RequestView) -> float:
+        return self.yielding
 
 
 def view(name: str, **fields: Any) -> View:

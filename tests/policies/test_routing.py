@@ -60,6 +60,11 @@ def test_prefix_load_spares_those_who_decode() -> None:
     assert first(build("prefix-load", others=0.1), views) == "a"
 
 
+def test_prefix_load_goes_where_no_prompts_wait_to_fill_what_is_spared() -> None:
+    views = [view("a", e2e_s=1.0, yielding=2.0), view("b", e2e_s=2.0)]
+    assert first(build("prefix-load"), views) == "b"
+
+
 def test_prefix_load_breaks_no_promised_pace_for_a_few_seconds() -> None:
     views = [view("a", others_s=1.0, broken=0.5, e2e_s=1.0), view("b", others_s=1.0, e2e_s=10.0)]
     assert first(build("prefix-load"), views) == "b"

@@ -91,6 +91,14 @@ class InstanceQueue:
         tokens_ahead_left = max(tokens_ahead - self._computed_tokens(), 0.0)
         return Ahead(n_ahead, tokens_ahead_left, ledger.n_patient)
 
+    def beside_tokens(self, request: RequestView) -> float:
+        """Of the prompts that wait here, what is computed while this one decodes. Those that are
+        promised nothing get what is left of the time, where the urgent go first."""
+        backlog = self._estimate.backlog_tokens
+        if not self._urgent_first or not request.objective.timed:
+            return backlog
+        return max(backlog - self._ledger.untimed_tokens, 0.0)
+
     def left_tokens(self, id: RequestId) -> int:
         """What is still to be computed for one that waits here."""
         tokens = self._ledger.pending[id].tokens

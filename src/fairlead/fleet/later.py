@@ -76,3 +76,6 @@ class Later:
 
     def predicted_e2e_s(self, request: RequestView) -> float:
         return self._wait_s + self._shadow.predicted_e2e_s(request)
+
+    def yielding_s(self, request: RequestView) -> float:
+        return self._shadow.yielding_s(request)

@@ -12,6 +12,8 @@ from fairlead.fleet.due_order import DueOrder
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import InstanceId, RequestId
 
+INFINITY = float("inf")
+
 
 class Pending:
     """A request whose first token from here is still to come."""
@@ -47,6 +49,7 @@ class Ledger:
         "pending",
         "promised_tokens",
         "running",
+        "untimed_tokens",
     )
 
     def __init__(self) -> None:
@@ -62,8 +65,10 @@ class Ledger:
         """Those who decode, and those who are on their way."""
         self.promised_tokens = 0
         """To be computed for those pending."""
+        self.untimed_tokens = 0
+        """Of them, for those who were promised nothing of their first token."""
         self._places = 0.0
-        """The sum of these tokens' places in their contexts."""
+        """The sum of all these tokens' places in their contexts."""
         self.n_patient = 0
         """Of those pending, who let others go first."""
         self._by_due: DueOrder | None = None
@@ -115,6 +120,8 @@ class Ledger:
     def _await(self, request: RequestId, pending: Pending) -> None:
         self.pending[request] = pending
         self.promised_tokens += pending.tokens
+        if pending.due_s == INFINITY:
+            self.untimed_tokens += pending.tokens
         self._places += pending.places
         self.n_patient += pending.patient
         self._by_due = None
@@ -122,6 +129,8 @@ class Ledger:
     def _await_no_more(self, request: RequestId) -> Pending:
         pending = self.pending.pop(request)
         self.promised_tokens -= pending.tokens
+        if pending.due_s == INFINITY:
+            self.untimed_tokens -= pending.tokens
         self._places = self._places - pending.places if self.pending else 0.0
         self.n_patient -= pending.patient
         self._by_due = None
@@ -173,5 +182,7 @@ class Ledger:
         assert self.running == len(self.decoding) + len(self.coming), f"{here}: {self.running} run"
         tokens = sum(pending.tokens for pending in self.pending.values())
         assert self.promised_tokens == tokens, f"{here}: {tokens} tokens are pending"
+        untimed = sum(one.tokens for one in self.pending.values() if one.due_s == INFINITY)
+        assert self.untimed_tokens == untimed, f"{here}: {untimed} tokens are not due"
         n_patient = sum(pending.patient for pending in self.pending.values())
         assert self.n_patient == n_patient, f"{here}: {n_patient} are patient"

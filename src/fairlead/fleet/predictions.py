@@ -89,15 +89,16 @@ class Predictions:
 
     def tpot_s(self, request: RequestView) -> float:
         self._estimate.advance()
-        return self._tpot_s(self._lengths.expected(request))
+        return self._tpot_s(request, self._lengths.expected(request))
 
-    def _tpot_s(self, output_tokens: float) -> float:
+    def _tpot_s(self, request: RequestView, output_tokens: float) -> float:
         ledger, estimate = self._ledger, self._estimate
         step_s = estimate.decode_s(ledger.running + len(ledger.pending) + 1)
-        if not estimate.backlog_tokens:
+        beside = self._queue.beside_tokens(request)
+        if not beside:
             return step_s
         # Whatever prefill is queued is interleaved with its decoding.
-        queued_s = estimate.backlog_tokens / estimate.prefill_rate_per_s()
+        queued_s = beside / estimate.prefill_rate_per_s()
         return step_s + queued_s / max(output_tokens, 1.0)
 
     def e2e_s(self, request: RequestView) -> float:
@@ -105,7 +106,13 @@ class Predictions:
         output_tokens = self._lengths.expected(request)
         if output_tokens <= 1.0:
             return ttft_s
-        return ttft_s + (output_tokens - 1.0) * self._tpot_s(output_tokens)
+        return ttft_s + (output_tokens - 1.0) * self._tpot_s(request, output_tokens)
+
+    def yielding_s(self, request: RequestView) -> float:
+        estimate = self._estimate
+        estimate.advance()
+        yielding = estimate.backlog_tokens - self._queue.beside_tokens(request)
+        return yielding / estimate.prefill_rate_per_s() if yielding > 0 else 0.0
 
     # ---------------------------------------------------------------- what others would lose
 

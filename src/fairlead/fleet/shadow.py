@@ -109,6 +109,9 @@ class Shadow:
     def predicted_e2e_s(self, request: RequestView) -> float:
         return self._predictions.e2e_s(request)
 
+    def yielding_s(self, request: RequestView) -> float:
+        return self._predictions.yielding_s(request)
+
     def added_s(self, request: RequestView) -> float:
         return self._predictions.added_s(request)
 

@@ -155,6 +155,11 @@ class InstanceView(Protocol):
         """Seconds from now to the last token, at the output length now expected of requests."""
         ...
 
+    def yielding_s(self, request: RequestView) -> float:
+        """Seconds of prompts that wait here and are computed in what time `request` and others that
+        were promised something leave; 0 for one that was promised nothing itself."""
+        ...
+
 
 class PlacedView(Protocol):
     """A request that was sent to an instance."""

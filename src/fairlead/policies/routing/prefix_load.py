@@ -118,7 +118,8 @@ class PrefixLoad:
         return best
 
     def _offer(self, request: RequestView, view: InstanceView, late_s: float) -> _Offer:
-        time_s = view.predicted_e2e_s(request)
+        # What lets it go first still fills whatever its pace leaves to spare.
+        time_s = view.predicted_e2e_s(request) + view.yielding_s(request)
         if view.running:
             time_s += self._params.others * view.running * view.added_s(request)
         return _offer(view.predicted_ttft_s(request) > late_s, time_s, view)
