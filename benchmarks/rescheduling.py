@@ -5,6 +5,7 @@ preemptions for each, on five traces below and above capacity.
     python benchmarks/rescheduling.py --quick         three cases, few requests: two minutes
     python benchmarks/rescheduling.py --cases mixed --loads 80,130 --seeds 8
     python benchmarks/rescheduling.py --policies none,llumnix --out figures.json
+    python benchmarks/rescheduling.py --cases mixed --instances 64     a larger fleet, more traffic
 
 Everything but rescheduling is the default: routing by cached prefix and load, admission by
 prediction, batching by slack. `power-law` alone is played as Llumnix' paper does: nobody is
@@ -15,10 +16,11 @@ Goodput is the share of requests that met their objective, times the rate at whi
 rises). One run's goodput differs by two percent from another's if anything at all happens a
 millisecond later, so look at several seeds. Moves are hand-offs and requests sent anew, for each
 request; `back` counts, in a thousand requests, those that took another back (see
-`observe/oscillation.py`).
+`observe/oscillation.py`). `round` is the CPU time of one look at the fleet for moves: the median
+and the longest, in milliseconds.
 
-Traces lie in ../shared/traces; those that are absent are left out. Only CPU time depends on the
-machine.
+Traces lie in ../shared/traces; those that are absent are left out. With `--instances` rate and
+requests grow with the fleet, as far as a trace goes. Only CPU time depends on the machine.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from rich import box
@@ -96,8 +99,8 @@ class Run:
 
 def main() -> None:
     args = _arguments()
-    console = Console(width=max(Console().width, 100), highlight=False)
-    cases = [replace(case, requests=args.requests or case.requests) for case in _present(args)]
+    console = Console(width=max(Console().width, 110), highlight=False)
+    cases = [_sized(case, args) for case in _present(args)]
     runs = [
         Run(case, load, policy, seed)
         for case in cases
@@ -128,6 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=_words, help="default: all of them")
     parser.add_argument("--policies", type=_words, default=list(POLICIES))
     parser.add_argument("--loads", type=_numbers, help="in percent; default 80,100,120")
+    parser.add_argument("--instances", type=int, help="default: 4 or 8, as the case has it")
     parser.add_argument("--requests", type=int, help="of every case")
     parser.add_argument("--seeds", type=int, help="runs of each, averaged; default 3")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -149,6 +153,13 @@ def _words(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
+
+
+def _sized(case: Case, args: argparse.Namespace) -> Case:
+    n = args.instances or case.instances
+    growth = n / case.instances
+    requests = args.requests or int(case.requests * growth)
+    return replace(case, instances=n, rate_rps=case.rate_rps * growth, requests=requests)
 
 
 def _present(args: argparse.Namespace) -> list[Case]:
@@ -280,9 +291,10 @@ def play(run: Run, tell: Callable[[int], None]) -> dict[str, float]:
     rate_rps = run.case.rate_rps * run.load_percent / 100
     rows, moves = _rows(run, config, rate_rps), Oscillations()
     begun_s = time.process_time()
-    summary = simulate(
-        config, rows, seed=run.seed, observers=[moves.observe], progress=tell
-    ).summary
+    with _timed(config) as rounds_s:
+        summary = simulate(
+            config, rows, seed=run.seed, observers=[moves.observe], progress=tell
+        ).summary
     cpu_s, n = time.process_time() - begun_s, len(rows)
     return {
         "goodput_rps": (summary.attainment or 0.0) * rate_rps,
@@ -291,7 +303,28 @@ def play(run: Run, tell: Callable[[int], None]) -> dict[str, float]:
         "preemptions": (summary.facts.preemptions or 0) / n,
         "back_per_1000": 1000 * sum(moves.counts.values()) / n,
         "cpu_us": 1e6 * cpu_s / n,
+        "round_ms": 1e3 * median(rounds_s or [0.0]),
+        "longest_round_ms": 1e3 * max(rounds_s, default=0.0),
     }
+
+
+@contextmanager
+def _timed(config: FleetConfig) -> Iterator[list[float]]:
+    """Collects how long the policy takes for each of its rounds."""
+    kind: Any = type(config.policy.build(FAMILY, 0))
+    propose, took_s = getattr(kind, "propose", None), []
+
+    def timed(*arguments: Any) -> Any:
+        begun_s = time.process_time()
+        moves = propose(*arguments)
+        took_s.append(time.process_time() - begun_s)
+        return moves
+
+    kind.propose = timed
+    try:
+        yield took_s
+    finally:
+        kind.propose = propose
 
 
 def _results(
@@ -318,8 +351,17 @@ def _results(
 def _table(result: dict[str, Any]) -> Table:
     policies = result["policies"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{result['case']} at {result['load_percent']:g}%", min_width=30)
-    for head in ("goodput/s", "of none", "p99 TTFT", "moves", "preempt", "back", "CPU µs"):
+    table.add_column(f"{result['case']} at {result['load_percent']:g}%", min_width=22)
+    for head in (
+        "goodput/s",
+        "of none",
+        "p99 TTFT",
+        "moves",
+        "preempt",
+        "back",
+        "CPU µs",
+        "round ms",
+    ):
         table.add_column(head, justify="right")
     base = policies.get("none", {}).get("goodput_rps")
     for name, one in policies.items():
@@ -332,6 +374,7 @@ def _table(result: dict[str, Any]) -> Table:
             f"{one['preemptions']:.3f}",
             f"{one['back_per_1000']:.1f}",
             f"{one['cpu_us']:.0f}",
+            f"{one['round_ms']:.1f}, {one['longest_round_ms']:.0f}",
         )
     return table
 
