@@ -19,7 +19,7 @@ POLICIES = [
     for routing in ROUTING
     for admission in ADMISSION
 ]
-PREEMPTIONS = {"n": 0}
+PREEMPTIONS, MOVES = {"n": 0}, {"n": 0}
 
 
 def tight(seed: int, policy: dict[str, str], **pool: Any) -> Any:
@@ -89,6 +89,36 @@ def test_runs_equal_single_iterations_whatever_way_steps_are_run(
     assert_same(runs[:2])
     # And not because the effect did not reach the instances.
     assert not np.array_equal(runs[0][1].ended_s, runs[2][1].ended_s)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("rescheduling", "params"),
+    [
+        ("random-moves", {"period_s": 0.1, "moves": 8}),
+        ("llumnix", {"period_s": 0.1}),
+        ("defragment", {"period_s": 0.1}),
+        ("predicted-gain", {"period_s": 0.1, "gain_s": 0.0, "hand_off_gain_s": 0.0}),
+    ],
+)
+def test_runs_equal_single_iterations_when_sequences_move(
+    rescheduling: str, params: dict[str, float], seed: int
+) -> None:
+    policy: dict[str, Any] = {"batching": "fcfs", "routing": "round-robin", "admission": "always"}
+    policy |= {"rescheduling": rescheduling, "params": {"rescheduling": params}}
+    fleet = tight(seed, policy, instances=3, n_blocks=400, max_sequences=12)
+    fleet = replace(fleet, simulation={**fleet.simulation, "tick_s": 0.1119})
+    rows, runs = crowd(seed, 60, 80, 900), []
+    for single_steps in (False, True):
+        simulator = Simulator(fleet, seed, single_steps=single_steps)
+        simulator.run(rows)
+        MOVES["n"] += simulator.fleet.handoffs.n_done
+        runs.append((simulator, simulator.records.columns()))
+    assert_same(runs)
+
+
+def test_there_were_moves_enough() -> None:
+    assert MOVES["n"] > 50
 
 
 def test_memory_was_tight_enough_for_preemptions() -> None:

@@ -119,7 +119,7 @@ class InstanceQueue:
             return 0.0
         now = self._present.now
         wait_s = self._turns.wait_s(ahead.n, now)
-        if request.objective.patient and ahead.n_patient:
+        if ahead.n_patient and request.objective.patient:
             patient_s = self._turns.patient_wait_s(ahead.n_patient, now)
             waits = self._ledger.pending.get(request.id)
             # One that waits here lets others go first until it is due, and no longer.

@@ -63,7 +63,8 @@ Command = Reserve | Copy | Freeze | Commit
 
 class Outgoing:
     """One hand-off. Each method returns the next command, or None where it has come to nothing:
-    then the target is told to forget it, and the fleet that it failed."""
+    then the target is told to forget it, and the fleet that it failed. `ahead` iterations of the
+    step under way are over, though not committed."""
 
     def __init__(self, instance: Instance, order: Handoff) -> None:
         self.order = order
@@ -78,23 +79,23 @@ class Outgoing:
         """What was computed when this pass over the KV began."""
         self._is_frozen = False
 
-    def begin(self) -> Command | None:
+    def begin(self, ahead: int = 0) -> Command | None:
         sequence = self._instance.sequences.get(self.order.request)
         if sequence is None or sequence.attempt != self.order.attempt or not sequence.n_produced:
             return None
         self._sequence, self._preemptions = sequence, sequence.n_preemptions
         if not self._runs:
             return None
-        return Reserve(sequence.request, self.order.to_attempt, sequence.n_computed)
+        return Reserve(sequence.request, self.order.to_attempt, sequence.n_computed + ahead)
 
-    def reserved(self, n_cached: int) -> Command | None:
+    def reserved(self, n_cached: int, ahead: int = 0) -> Command | None:
         """The target has room, and so many tokens already."""
         self._copied = n_cached
-        return self._next()
+        return self._next(ahead)
 
-    def copied(self) -> Command | None:
+    def copied(self, ahead: int = 0) -> Command | None:
         self._copied = self._copying
-        return self._next()
+        return self._next(ahead)
 
     def frozen(self, now: float) -> Command | None:
         """No step is under way."""
@@ -131,16 +132,17 @@ class Outgoing:
             and sequence.n_uncomputed == 1
         )
 
-    def _next(self) -> Command | None:
+    def _next(self, ahead: int) -> Command | None:
         sequence = self._sequence
         if sequence is None or not self._runs:
             return None
-        left = sequence.n_computed - self._copied
+        n_computed = sequence.n_computed + ahead
+        left = n_computed - self._copied
         if left <= LAST_STAGE_TOKENS:
             return Freeze()
         if self._copied >= self._pass_end:
             self._passes += 1
-            self._pass_end = sequence.n_computed
+            self._pass_end = n_computed
         if self._passes > MAX_PASSES:
             return None
         piece = max(COPY_BYTES // max(self._instance.spec.kv_bytes_per_token, 1), 1)

@@ -101,6 +101,10 @@ class FaultySimulator(Simulator):
         else:
             self._tick_later()
 
+    def _heard(self, _: None) -> None:
+        if self.is_up:
+            super()._heard(_)
+
     # ---------------------------------------------------------------- what happens when
 
     def _schedule(self) -> None:

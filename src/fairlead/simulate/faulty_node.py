@@ -127,7 +127,7 @@ class FaultyNode(Node):
     def _finish_iteration(self) -> None:
         """The iteration under way is the last of its run."""
         assert self._step is not None
-        n = self._done() + 1
+        n = self.done() + 1
         if n < self._n:
             self._n = n
             self._plan_end(self._step)

@@ -91,7 +91,7 @@ class Node:
 
     def speak(self) -> None:
         """Tells what was made up to now, the step under way included."""
-        rest = self.instance.tell(self._done())
+        rest = self.instance.tell(self.done())
         if rest is not None:
             self._tell([rest])
 
@@ -124,13 +124,13 @@ class Node:
 
     def keep_up(self) -> None:
         """Its instance holds what a run of iterations has taken by now, for whoever looks."""
-        self.instance.keep_up(self._done())
+        self.instance.keep_up(self.done())
 
     def report(self, *, whole_cache: bool = False) -> None:
-        now, ahead = self._heap.now, self._done()
+        now, ahead = self._heap.now, self.done()
         self._tell([Reported(self.instance.report(now, whole_cache=whole_cache, ahead=ahead))])
 
-    def _done(self) -> int:
+    def done(self) -> int:
         """Iterations of the step under way that are over, though not committed."""
         if self._step is None or self._n == 1:
             return 0

@@ -172,12 +172,16 @@ class Simulator:
         self.heap.at(at_s, REPORT, self._report, machine)
 
     def _tick(self, _: None) -> None:
-        self._tell(Tick())
-        # Who decides knows how far everybody has come, as it does live.
+        """Who decides knows how far everybody has come, as it does live: all tell it first."""
         for machine in self.machines.values():
             if machine.alive and not machine.resting:
                 machine.node.speak()
+        heard_s = self.heap.now + self.settings.delay_s + self.settings.jitter_s
+        self.heap.at(heard_s, TICK, self._heard, None)
         self._tick_later()
+
+    def _heard(self, _: None) -> None:
+        self._tell(Tick())
 
     def _tick_later(self) -> None:
         self.heap.at(self.heap.now + self.settings.tick_s, TICK, self._tick, None)

@@ -40,7 +40,7 @@ class Transfer:
         self._frozen_s = 0.0
 
     def begin(self) -> None:
-        self._carry_out(self._outgoing.begin())
+        self._carry_out(self._outgoing.begin(self._node.done()))
 
     # ---------------------------------------------------------------- the source
 
@@ -98,9 +98,9 @@ class Transfer:
             self._outgoing.committed(now)
             self._end(done=True)
         elif self._turn == 1:
-            self._carry_out(self._outgoing.reserved(answer.n_cached))
+            self._carry_out(self._outgoing.reserved(answer.n_cached, self._node.done()))
         else:
-            self._carry_out(self._outgoing.copied())
+            self._carry_out(self._outgoing.copied(self._node.done()))
 
     def _give_up(self) -> None:
         self._turn += 1
