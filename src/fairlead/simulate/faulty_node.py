@@ -115,7 +115,7 @@ class FaultyNode(Node):
         self._single_steps = self._always_single or off_pace
         super()._begin()
 
-    def _done(self) -> int:
+    def done(self) -> int:
         """Iterations of the step under way that are over."""
         if self._step is None or self._n == 1:
             return 0
