@@ -86,7 +86,8 @@ class Outgoing:
         self._sequence, self._preemptions = sequence, sequence.n_preemptions
         if not self._runs:
             return None
-        return Reserve(sequence.request, self.order.to_attempt, sequence.n_computed + ahead)
+        n_computed = _n_computed(sequence, ahead)
+        return Reserve(sequence.request, self.order.to_attempt, n_computed)
 
     def reserved(self, n_cached: int, ahead: int = 0) -> Command | None:
         """The target has room, and so many tokens already."""
@@ -136,7 +137,7 @@ class Outgoing:
         sequence = self._sequence
         if sequence is None or not self._runs:
             return None
-        n_computed = sequence.n_computed + ahead
+        n_computed = _n_computed(sequence, ahead)
         left = n_computed - self._copied
         if left <= LAST_STAGE_TOKENS:
             return Freeze()
@@ -148,3 +149,8 @@ class Outgoing:
         piece = max(COPY_BYTES // max(self._instance.spec.kv_bytes_per_token, 1), 1)
         self._copying = min(self._copied + piece, self._pass_end)
         return Copy(sequence.request, self.order.to_attempt, self._copied, self._copying)
+
+
+def _n_computed(sequence: Sequence, ahead: int) -> int:
+    """Who sits out the iterations of a step computes nothing in them."""
+    return sequence.n_computed + (ahead if sequence.decoding is not None else 0)
