@@ -72,7 +72,7 @@ def mean_p99_ttft_s(summaries: list[Summary]) -> float:
 
 
 def test_migration_shortens_the_tail_of_first_tokens() -> None:
-    assert mean_p99_ttft_s(runs("llumnix")) < 0.6 * mean_p99_ttft_s(runs("none"))
+    assert mean_p99_ttft_s(runs("llumnix")) < 0.5 * mean_p99_ttft_s(runs("none"))
 
 
 def test_by_few_moves_whose_pause_does_not_grow_with_the_length() -> None:

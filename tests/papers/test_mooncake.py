@@ -31,7 +31,7 @@ from fairlead.workload.trace import TraceRow
 
 SEEDS = range(2)
 """Six were looked at; the figures of the others lie within what is asserted."""
-RUSH_S, END_S = 20.0, 60.0
+RUSH_S, END_S = 30.0, 60.0
 OVERLOAD_RPS, DOUBLE_RPS = 120.0, 40.0
 NAIVE, PREDICTED = "mooncake-early", "mooncake-predicted"
 
@@ -124,9 +124,8 @@ def test_the_naive_rule_makes_both_loads_swing_against_each_other(seed: int) -> 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_prediction_takes_the_swing_away(seed: int) -> None:
     naive, predicted = run(NAIVE, seed), run(PREDICTED, seed)
-    # A tenth as a rule; with one seed in eight the end of the rush is still seen in decode.
     assert pstdev(predicted.prefill) < 0.25 * pstdev(naive.prefill)
-    assert pstdev(predicted.decode) < 0.33 * pstdev(naive.decode)
+    assert pstdev(predicted.decode) < 0.25 * pstdev(naive.decode)
     # And not because decode is left idle: it is as busy as the naive rule's quiet times.
     assert fmean(predicted.decode) > min(naive.decode)
 

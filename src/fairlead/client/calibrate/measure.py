@@ -116,8 +116,9 @@ async def listen_to_streams(
     await _until_over(play, room, seconds=seconds, seed=seed, cached=False, progress=progress)
     rests = [(one.prompt_tokens, one.ttft_s - one.tpot_s) for one in tiny]
     found = Measured(Random(f"{seed} unseen"), rests=rests)
+    way = found.way
     for played in heard:
-        found.add(_inferred(played, found.way))
+        found.add(_inferred(played, way))
     return found
 
 

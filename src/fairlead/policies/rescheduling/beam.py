@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fairlead.model import HostView, InstanceId, PlacedView
 from fairlead.policies.freeness import blocks_of, free_blocks
-from fairlead.policies.rescheduling.room import decodes, settled
+from fairlead.policies.rescheduling.room import decodes, free_seats, settled
 
 PAIRS = 3
 """So many of the most loaded instances give, and so many of the least loaded take: others hardly
@@ -139,11 +139,10 @@ class Search:
             used[0] += step.source in other[:2]
             used[1] += step.target in other[:2]
         blocks = plan.added[step.target] + blocks_of(step.placed.context_tokens, target)
-        seats = target.max_sequences - target.running - target.waiting - coming
         return (
             source.n_moving + used[0] < self._slots
             and target.n_moving + used[1] < self._slots
-            and seats > 0
+            and free_seats(target) > coming
             and target.available_blocks > blocks
             and self._allowed(step.placed, source.id, target.id)
         )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fairlead.model import HostView, InstanceId, PlacedView, RequestView
 from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
-from fairlead.policies.rescheduling.room import begins
+from fairlead.policies.rescheduling.room import begins, free_seats
 
 
 class Chance(NamedTuple):
@@ -50,7 +50,7 @@ class Chances:
         """`is_worth` tells whether one would be taken if it cost others nothing, for what it costs
         them takes longest to tell. The rest is as in `predicted_gain.Params`."""
         self._by_queue = sorted(hosts, key=lambda host: (host.queued_tokens, host.id))
-        self._able = [host for host in self._by_queue if begins(host) and _has_seat(host)]
+        self._able = [host for host in self._by_queue if begins(host) and free_seats(host) > 0]
         self._dwell = dwell
         self._now = now
         self._is_worth = is_worth
@@ -110,10 +110,6 @@ class Chances:
                 placed.request.objective.timed for placed in chain(host.queue, host.decoding)
             )
         return self._timed[host.id]
-
-
-def _has_seat(host: HostView) -> bool:
-    return host.running + host.waiting < host.max_sequences
 
 
 def _due_s(placed: PlacedView, now: float) -> float | None:

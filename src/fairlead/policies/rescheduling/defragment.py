@@ -18,7 +18,7 @@ from fairlead.policies.freeness import blocks_of, free_blocks, head_blocks
 from fairlead.policies.registry import rescheduling
 from fairlead.policies.rescheduling.dwell import Dwell
 from fairlead.policies.rescheduling.parts import Move
-from fairlead.policies.rescheduling.room import begins, decodes, fits, settled
+from fairlead.policies.rescheduling.room import begins, decodes, fits, free_seats, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,7 @@ class Room:
         self.hosts = [host for host in hosts if host.n_moving < slots]
         self.blocks = {host.id: host.available_blocks for host in self.hosts}
         self.slots = {host.id: slots - host.n_moving for host in self.hosts}
-        self.seats = {
-            host.id: host.max_sequences - host.running - host.waiting for host in self.hosts
-        }
+        self.seats = {host.id: free_seats(host) for host in self.hosts}
 
     def tightest(self, placed: PlacedView, source: HostView, dwell: Dwell) -> HostView | None:
         """Where it leaves the least behind: large holes stay whole."""

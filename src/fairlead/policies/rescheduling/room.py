@@ -16,11 +16,15 @@ def decodes(host: HostView) -> bool:
     return not host.draining and host.role is not Role.PREFILL
 
 
+def free_seats(host: HostView) -> int:
+    """Sequences that it can take beside all that are promised to it."""
+    return host.max_sequences - host.running - host.waiting
+
+
 def fits(host: HostView, placed: PlacedView) -> bool:
     """Whether there is a seat and memory for it, beside all that is promised there."""
-    seats = host.max_sequences - host.running - host.waiting
     # One block more than it fills: its next token may need it.
-    return seats > 0 and host.available_blocks > blocks_of(placed.context_tokens, host)
+    return free_seats(host) > 0 and host.available_blocks > blocks_of(placed.context_tokens, host)
 
 
 def settled(host: HostView) -> list[PlacedView]:
