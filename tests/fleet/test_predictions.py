@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
+import pytest
+
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.present import Present
 from fairlead.fleet.shadow import Shadow
 from fairlead.fleet.tracked import Tracked
+from fairlead.latency import list_profiles, load_profile
 from fairlead.model import Objective, Request, RequestId
 from tests.strategies import request, spec
 
@@ -15,11 +21,11 @@ PACED = Objective("x", ttft_s=1.0, tpot_s=0.02)
 class Place:
     """An instance with a clock."""
 
-    def __init__(self, *, urgent_first: bool = False) -> None:
+    def __init__(self, *, urgent_first: bool = False, **fields: Any) -> None:
         self.present = Present(0.0)
         self.lengths = OutputLengths()
         self._requests: dict[RequestId, Tracked] = {}
-        the_spec = spec(n_blocks=1000, urgent_first=urgent_first)
+        the_spec = spec(**{"n_blocks": 1000, "urgent_first": urgent_first, **fields})
         self.shadow = Shadow(the_spec, self.lengths, self.present, self._requests)
 
     def send(self, one: Request) -> None:
@@ -44,6 +50,25 @@ def test_it_is_forgotten_when_time_passes_even_if_others_looked_first() -> None:
     place.present.now = 0.02
     assert place.shadow.queued_tokens < 500
     assert place.shadow.predicted_ttft_s(one) < before_s
+
+
+@pytest.mark.parametrize("profile", list_profiles())
+@pytest.mark.parametrize("urgent_first", [False, True])
+def test_no_prediction_is_below_the_least(profile: str, urgent_first: bool) -> None:
+    draw = Random(f"{profile} {urgent_first}")
+    coefficients = load_profile(profile).coefficients
+    place = Place(urgent_first=urgent_first, latency=coefficients, n_blocks=100_000)
+    for i in range(60):
+        tokens = draw.choice([1, 30, 2048, 2049, 30_000])
+        one = request(f"r{i}", tokens, objective=draw.choice([PACED, Objective("x")]))
+        least_s, predicted_s = place.shadow.least_ttft_s(one), place.shadow.predicted_ttft_s(one)
+        assert 0 < least_s <= predicted_s
+        assert i or least_s == predicted_s, "nobody is there"
+        place.send(one)
+        if i % 3:
+            place.shadow.first_token(one.id, tokens + 1)
+        place.present.now += draw.expovariate(20.0)
+        assert place.shadow.least_ttft_s(one) <= place.shadow.predicted_ttft_s(one)
 
 
 def test_a_cached_prefix_delays_others_less() -> None:

@@ -102,6 +102,9 @@ class Host:
             ahead += one.context_tokens
         return S_PER_TOKEN * (ahead + request.prompt_tokens - self.cached_tokens(request))
 
+    def least_ttft_s(self, request: RequestView) -> float:
+        return 0.0
+
     def added_s(self, request: RequestView) -> float:
         return S_PER_TOKEN * (request.prompt_tokens - self.cached_tokens(request))
 

@@ -26,6 +26,7 @@ class View:
     waiting: int = 0
     queued_tokens: int = 0
     ttft_s: float = 0.1
+    least_s: float | None = None
     tpot_s: float = 0.01
     e2e_s: float = 1.0
     others_s: float = 0.0
@@ -45,6 +46,9 @@ class View:
 
     def predicted_ttft_s(self, request: RequestView) -> float:
         return self.ttft_s
+
+    def least_ttft_s(self, request: RequestView) -> float:
+        return self.least_s if self.least_s is not None else self.ttft_s
 
     def added_s(self, request: RequestView) -> float:
         return self.others_s

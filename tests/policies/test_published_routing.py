@@ -7,10 +7,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fairlead.model import BlockHash, InstanceId, Objective, ProgramId, Request
+from fairlead.model import BlockHash, InstanceId, Objective, ProgramId, Request, RequestView
 from fairlead.policies import registry
 from fairlead.policies.routing.hot_prefixes import HotPrefixes
+from fairlead.policies.routing.parts import soonest
 from fairlead.policies.routing.ring import Ring
 from fairlead.policies.routing.sent_prefixes import SentPrefixes
 from tests.policies.test_conformance import View, view
@@ -63,11 +66,50 @@ def test_min_ttft_looks_at_the_first_token_only() -> None:
 def test_mooncake_takes_the_earliest_first_token_where_the_pace_is_kept() -> None:
     crowded = view("a", ttft_s=0.1, tpot_s=0.06)
     views = [crowded, view("b", ttft_s=0.4), view("c", ttft_s=0.3)]
-    ranked = build("mooncake").rank(request(objective=PROMISED), views, 0.0)
-    assert [v.id for v in ranked] == ["c", "b", "a"]
+    promised = request(objective=PROMISED)
+    assert build("mooncake").rank(promised, views, 0.0)[0].id == "c"
+    assert build("mooncake").rank(promised, [crowded], 0.0) == [crowded], "better than nowhere"
     # Without a promise the pace is that of `tbt_s`, which 60 ms keep.
     assert first(build("mooncake"), views) == "a"
     assert first(build("mooncake", tbt_s=0.05), views) == "c"
+
+
+class Counting(View):
+    """A view that counts how often it was asked for a prediction."""
+
+    n_asked = 0
+
+    def predicted_ttft_s(self, request: RequestView) -> float:
+        Counting.n_asked += 1
+        return self.ttft_s
+
+
+def test_only_who_could_be_sooner_than_the_best_found_is_predicted() -> None:
+    cold = [Counting(InstanceId(f"c{i}"), ttft_s=0.5 + i, least_s=0.4) for i in range(50)]
+    warm = Counting(InstanceId("warm"), ttft_s=0.3, least_s=0.1)
+    Counting.n_asked = 0
+    assert soonest(request(), [*cold, warm]) == [warm]
+    assert Counting.n_asked == 1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.1, 0.2, 0.3]), st.sampled_from([0.0, 0.1]), st.sampled_from([1, 2])
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([0.5, 1.5, float("inf")]),
+)
+def test_it_is_the_one_that_is_best_when_all_are_predicted(
+    drawn: list[tuple[float, float, int]], tpot_s: float
+) -> None:
+    views = [
+        view(f"v{i}", ttft_s=least_s + more_s, least_s=least_s, tpot_s=float(pace))
+        for i, (least_s, more_s, pace) in enumerate(drawn)
+    ]
+    best = sorted(views, key=lambda v: (v.tpot_s > tpot_s, v.ttft_s, v.id))[:1]
+    assert soonest(request(), views, tpot_s) == best
 
 
 # ---------------------------------------------------------------- by score

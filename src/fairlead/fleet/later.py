@@ -65,6 +65,9 @@ class Later:
     def predicted_ttft_s(self, request: RequestView) -> float:
         return self._wait_s + self._shadow.predicted_ttft_s(request)
 
+    def least_ttft_s(self, request: RequestView) -> float:
+        return self._wait_s + self._shadow.least_ttft_s(request)
+
     def added_s(self, request: RequestView) -> float:
         return self._shadow.added_s(request)
 

@@ -87,6 +87,12 @@ class Predictions:
             asked.ttft_s = max(ahead_s + asked.own_s, memory_s, turn_s)
         return asked.ttft_s
 
+    def least_ttft_s(self, request: RequestView) -> float:
+        if request.id in self._ledger.pending:
+            return 0.0
+        uncached = request.prompt_tokens - self._prefixes.cached_tokens(request)
+        return self._estimate.alone_s(uncached, request.prompt_tokens)
+
     def tpot_s(self, request: RequestView) -> float:
         self._estimate.advance()
         return self._tpot_s(request, self._lengths.expected(request))

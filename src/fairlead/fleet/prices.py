@@ -24,7 +24,17 @@ def _latency_model(coefficients: tuple[tuple[str, float], ...]) -> LatencyModel:
 class StepPrices:
     """Times in seconds, at the slowdown that the instance last told of."""
 
-    __slots__ = ("_decode", "_max_sequences", "_model", "_prefill", "_price", "slowdown")
+    __slots__ = (
+        "_decode",
+        "_last_batch",
+        "_last_context",
+        "_last_s",
+        "_max_sequences",
+        "_model",
+        "_prefill",
+        "_price",
+        "slowdown",
+    )
 
     def __init__(self, spec: InstanceSpec) -> None:
         self._model = _latency_model(tuple(spec.latency.items()))
@@ -36,6 +46,8 @@ class StepPrices:
         self.slowdown = 1.0
         self._decode: dict[int, tuple[float, float]] = {}
         """By batch: the context it was priced at, and the price."""
+        self._last_batch, self._last_context, self._last_s = -1, 0.0, 0.0
+        """The one that was asked for last: a thousand dicts are a long walk through memory."""
         self._prefill: tuple[int, int, int, int, float] | None = None
         """The last step with prefill: what was asked, and the price."""
 
@@ -43,17 +55,23 @@ class StepPrices:
         if slowdown != self.slowdown:
             self.slowdown = slowdown
             self._decode.clear()
+            self._last_batch = -1
             self._prefill = None
 
     def decode_s(self, batch: int, context: float) -> float:
         """A step in which a batch with so many context tokens decodes."""
         if batch > self._max_sequences:
             batch = self._max_sequences
-        kept, far = self._decode.get(batch), ALIKE_CONTEXT * context
+        far = ALIKE_CONTEXT * context
+        if batch == self._last_batch and -far <= self._last_context - context <= far:
+            return self._last_s
+        kept = self._decode.get(batch)
         if kept is None or not -far <= kept[0] - context <= far:
             kept = (context, self._exactly_s(batch, int(context)))
             self._decode[batch] = kept
-        return kept[1]
+        self._last_batch = batch
+        self._last_context, self._last_s = kept
+        return self._last_s
 
     def stretch_s(self, batch: int, context: float, more: int) -> float:
         """By how much a step takes longer in which one of `more` context tokens decodes, too."""
@@ -86,7 +104,14 @@ class StepPrices:
             and kept[3] == start
         ):
             return kept[4]
-        pairs = tokens * (start + tokens / 2)
-        step_s = self._step_s(batch, context, tokens, pairs, start + tokens, batch + 1)
+        step_s = self._chunk_s(batch, context, tokens, start)
         self._prefill = (batch, context, tokens, start, step_s)
         return step_s
+
+    def prefill_alone_s(self, tokens: int, start: int) -> float:
+        """The same in which nobody decodes. Nothing is kept of it: it is asked for in between."""
+        return self._chunk_s(0, 0, tokens, start)
+
+    def _chunk_s(self, batch: int, context: int, tokens: int, start: int) -> float:
+        pairs = tokens * (start + tokens / 2)
+        return self._step_s(batch, context, tokens, pairs, start + tokens, batch + 1)

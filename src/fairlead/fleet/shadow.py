@@ -103,6 +103,9 @@ class Shadow:
     def predicted_ttft_s(self, request: RequestView) -> float:
         return self._predictions.ttft_s(request)
 
+    def least_ttft_s(self, request: RequestView) -> float:
+        return self._predictions.least_ttft_s(request)
+
     def predicted_tpot_s(self, request: RequestView) -> float:
         return self._predictions.tpot_s(request)
 

@@ -138,6 +138,11 @@ class InstanceView(Protocol):
         here, as those before it leave it."""
         ...
 
+    def least_ttft_s(self, request: RequestView) -> float:
+        """No more than `predicted_ttft_s`, and a fraction of what that costs: what is not cached is
+        computed here, with nobody beside or before it."""
+        ...
+
     def added_s(self, request: RequestView) -> float:
         """Seconds by which computing `request`'s prompt here delays all who decode here."""
         ...

@@ -19,6 +19,7 @@ from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
+from fairlead.policies.routing.parts import lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,7 @@ class DynamoKv:
         costs = [self._cost(request, view) for view in candidates]
         if self._params.temperature > 0:
             return [self._draw(candidates, costs)]
-        by_cost = sorted(zip(costs, candidates, strict=True), key=lambda one: (one[0], one[1].id))
-        return [view for _, view in by_cost]
+        return [lowest(candidates, costs)]
 
     def _cost(self, request: RequestView, view: InstanceView) -> float:
         queued = view.queued_tokens

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
-
-BY_NAME = attrgetter("id")
+from fairlead.policies.routing.parts import BY_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class LeastLoad:
         least = min(counts, default=0)
         best = [view for view, n in zip(candidates, counts, strict=True) if n == least]
         if least == 0:
-            return [min(best, key=BY_NAME)] if best else []  # Empty ones have no work queued.
+            return [min(best, key=BY_ID)] if best else []  # Empty ones have no work queued.
         if len(best) > 1:
             best.sort(key=lambda view: (view.queued_tokens, view.id))
         return best

@@ -13,6 +13,7 @@ from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
+from fairlead.policies.routing.parts import soonest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +29,4 @@ class MinTtft:
     def rank(
         self, request: RequestView, candidates: Sequence[InstanceView], now: float
     ) -> list[InstanceView]:
-        return sorted(candidates, key=lambda view: (view.predicted_ttft_s(request), view.id))
+        return soonest(request, candidates)

@@ -19,6 +19,7 @@ from random import Random
 
 from fairlead.model import InstanceView, RequestView
 from fairlead.policies.registry import routing
+from fairlead.policies.routing.parts import soonest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,4 @@ class Mooncake:
         self, request: RequestView, candidates: Sequence[InstanceView], now: float
     ) -> list[InstanceView]:
         tbt_s = request.objective.tpot_s or self._params.tbt_s
-
-        def cost(view: InstanceView) -> tuple[bool, float, str]:
-            slow = view.predicted_tpot_s(request) > tbt_s
-            return (slow, view.predicted_ttft_s(request), view.id)
-
-        return sorted(candidates, key=cost)
+        return soonest(request, candidates, tbt_s)

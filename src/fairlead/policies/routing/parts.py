@@ -8,10 +8,13 @@ request's model and have room.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from random import Random
 from typing import Protocol
 
-from fairlead.model import InstanceView, RequestView
+from fairlead.model import InstanceId, InstanceView, RequestView
+
+BY_ID = attrgetter("id")
 
 Scorer = Callable[[RequestView, Sequence[InstanceView]], list[float]]
 
@@ -67,6 +70,34 @@ def weighted(
 
 
 # ---------------------------------------------------------------- pickers
+
+
+def soonest(
+    request: RequestView, candidates: Sequence[InstanceView], tpot_s: float = float("inf")
+) -> list[InstanceView]:
+    """The candidate with the lowest predicted time to the first token, or none if there are none;
+    one whose predicted time per output token is above `tpot_s` only where all are. Of equals the
+    one whose id is first.
+
+    There may be a thousand, and a prediction costs microseconds: begins with those that could be
+    soonest, and predicts only who could be sooner than the best found."""
+    least_s = [view.least_ttft_s(request) for view in candidates]
+    best, found = (True, float("inf"), InstanceId("")), None
+    for i in sorted(range(len(candidates)), key=least_s.__getitem__):
+        view = candidates[i]
+        if found is None or (False, least_s[i], view.id) < best:
+            slow = tpot_s < float("inf") and view.predicted_tpot_s(request) > tpot_s
+            cost = (slow, view.predicted_ttft_s(request), view.id)
+            if found is None or cost < best:
+                best, found = cost, view
+    return [] if found is None else [found]
+
+
+def lowest(candidates: Sequence[InstanceView], costs: Sequence[float]) -> InstanceView:
+    """The candidate with the lowest cost; of equals the one whose id is first."""
+    least = min(costs)
+    equals = [view for view, cost in zip(candidates, costs, strict=True) if cost == least]
+    return min(equals, key=BY_ID)
 
 
 def highest(
