@@ -3,6 +3,7 @@
     python benchmarks/decisions.py                          a million blocks in the prefix index
     python benchmarks/decisions.py --blocks 10000000        ten million: 1.4 GB, half a minute
     python benchmarks/decisions.py --policies dualmap,prefix-load
+    python benchmarks/decisions.py --cold                   prompts that nobody has cached
     python benchmarks/decisions.py --quick                  a few decisions: does it run?
 
 A real fleet with real shadows: every instance decodes and computes prompts, reports twice a second
@@ -78,7 +79,7 @@ def main() -> int:
     compiled = "compiled" if str(decoding.__file__).endswith(".so") else "pure Python"
     console.print(f"core: {compiled}, Python {sys.version.split()[0]}")
     switch = Switch()
-    traffic = Traffic(args.instances, args.blocks, args.seed)
+    traffic = Traffic(args.instances, args.blocks, args.seed, cold=args.cold)
     bench = Bench(switch, traffic, args.busy)
     bench.fill(console)
     rows = []
@@ -100,6 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--busy", type=int, default=24, help="requests on each instance")
     parser.add_argument("--decisions", type=int, default=300, help="measured, for each policy")
     parser.add_argument("--policies", type=lambda text: text.split(","), default=every)
+    parser.add_argument("--cold", action="store_true", help="nothing of a prompt is cached")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="small: does it run?")
     args = parser.parse_args()
@@ -127,8 +129,10 @@ class Switch:
 class Traffic:
     """Conversations, each at home on an instance."""
 
-    def __init__(self, n_instances: int, n_blocks: int, seed: int) -> None:
+    def __init__(self, n_instances: int, n_blocks: int, seed: int, *, cold: bool = False) -> None:
+        """`cold`: nothing of a prompt is cached anywhere."""
         self.n_instances = n_instances
+        self._cold = cold
         self._seed = seed
         self._rng = Random(seed)
         here = n_blocks / n_instances - SYSTEM_PROMPTS * SYSTEM_BLOCKS
@@ -141,8 +145,12 @@ class Traffic:
         """Goes on with one of the conversations."""
         self._n_requests += 1
         chat = self._rng.randrange(self.n_chats)
-        new = self._names("request", self._n_requests, NEW_BLOCKS)
-        names = (*self._system[chat % SYSTEM_PROMPTS], *self._chat(chat), *new)
+        if self._cold:
+            n_blocks = SYSTEM_BLOCKS + CHAT_BLOCKS + NEW_BLOCKS
+            names = tuple(self._names("request", self._n_requests, n_blocks))
+        else:
+            new = self._names("request", self._n_requests, NEW_BLOCKS)
+            names = (*self._system[chat % SYSTEM_PROMPTS], *self._chat(chat), *new)
         return Request(
             id=RequestId(f"r{self._n_requests}"),
             arrival_s=now,

@@ -160,14 +160,13 @@ class Estimate:
 
     def prompt_s(self, tokens: int, end: int) -> float:
         """Computing the last `tokens` of a prompt that ends at `end`, beside those who decode."""
-        steps, chunk, start = _chunks(tokens, end)
+        steps, chunk, start = 1.0, tokens, end - tokens
+        if tokens > CHUNK_TOKENS:
+            # Price the middle chunk: their cost grows linearly with their start.
+            steps, chunk = tokens / CHUNK_TOKENS, CHUNK_TOKENS
+            start = end - tokens // 2 - CHUNK_TOKENS // 2
         batch, context = self._ledger.running, int(self.context_tokens)
         return steps * self._prices.prefill_s(batch, context, chunk, start)
-
-    def alone_s(self, tokens: int, end: int) -> float:
-        """The same with nobody beside it: what it takes at least."""
-        steps, chunk, start = _chunks(tokens, end)
-        return steps * self._prices.prefill_alone_s(chunk, start)
 
     def memory_s(self, needed: float, seats: int, answer_tokens: float) -> float:
         """Until those who run have made room for `needed` tokens in so many `seats`, if answers are
@@ -183,12 +182,3 @@ class Estimate:
             # All of the context turns over once in a lifetime.
             wait_s = max(wait_s, missing / self.context_tokens * lifetime_s)
         return wait_s
-
-
-def _chunks(tokens: int, end: int) -> tuple[float, int, int]:
-    """How many steps the last `tokens` of a prompt take, and the size and the start of the middle
-    one: their cost grows linearly with their start."""
-    if tokens <= CHUNK_TOKENS:
-        return 1.0, tokens, end - tokens
-    start = end - tokens // 2 - CHUNK_TOKENS // 2
-    return tokens / CHUNK_TOKENS, CHUNK_TOKENS, start

@@ -91,7 +91,8 @@ class Predictions:
         if request.id in self._ledger.pending:
             return 0.0
         uncached = request.prompt_tokens - self._prefixes.cached_tokens(request)
-        return self._estimate.alone_s(uncached, request.prompt_tokens)
+        # Contexts only grow until the estimate is brought up to the present, and steps with them.
+        return self._estimate.prompt_s(uncached, request.prompt_tokens)
 
     def tpot_s(self, request: RequestView) -> float:
         self._estimate.advance()

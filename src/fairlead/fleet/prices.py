@@ -104,14 +104,7 @@ class StepPrices:
             and kept[3] == start
         ):
             return kept[4]
-        step_s = self._chunk_s(batch, context, tokens, start)
+        pairs = tokens * (start + tokens / 2)
+        step_s = self._step_s(batch, context, tokens, pairs, start + tokens, batch + 1)
         self._prefill = (batch, context, tokens, start, step_s)
         return step_s
-
-    def prefill_alone_s(self, tokens: int, start: int) -> float:
-        """The same in which nobody decodes. Nothing is kept of it: it is asked for in between."""
-        return self._chunk_s(0, 0, tokens, start)
-
-    def _chunk_s(self, batch: int, context: int, tokens: int, start: int) -> float:
-        pairs = tokens * (start + tokens / 2)
-        return self._step_s(batch, context, tokens, pairs, start + tokens, batch + 1)

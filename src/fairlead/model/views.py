@@ -140,7 +140,7 @@ class InstanceView(Protocol):
 
     def least_ttft_s(self, request: RequestView) -> float:
         """No more than `predicted_ttft_s`, and a fraction of what that costs: what is not cached is
-        computed here, with nobody beside or before it."""
+        computed here, with nobody before it."""
         ...
 
     def added_s(self, request: RequestView) -> float:
