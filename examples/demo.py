@@ -13,10 +13,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 from fairlead.cli.served import served
 from fairlead.model import FairleadError
+from fairlead.workload.trace import open_trace
 
 FLEET = Path(__file__).parent / "laptop.toml"
 OUT = Path("out")
@@ -27,6 +30,8 @@ LOAD = 1.0
 """Share of the measured capacity at which the trace is replayed: the machine holds it, but only
 just, and bursts go beyond."""
 PROBE_STREAMS, PROBE_S = 16, 12
+TYPICAL = 150
+"""Requests of the trace whose answers are looked at: about those that are played."""
 BASELINE = (
     "policy.admission=always",
     "policy.routing=round-robin",
@@ -91,12 +96,14 @@ def chat(url: str, question: str) -> None:
 
 
 def capacity(url: str) -> float:
-    """Requests a second that finish when there is always another one to send."""
+    """Requests a second that it can answer, by the tokens that it makes when there is always
+    another to send: those that end within the probe have shorter answers than most."""
     file = OUT / "capacity.json"
     closed = ["--concurrency", str(PROBE_STREAMS), "--duration", str(PROBE_S), "--quiet"]
     replay(url, *closed, "--mix", "batch=1", "--out", file)
     summary = json.loads(file.read_text())
-    return float(summary["requests"]["finished"] / summary["duration_s"])
+    answers = [row.output_tokens for row in islice(open_trace(TRACE).rows(), TYPICAL)]
+    return float(summary["output_tokens_per_s"] / fmean(answers))
 
 
 def replay(url: str, *options: str | Path) -> None:

@@ -79,7 +79,7 @@ def test_prefix_load_weighs_the_best_of_many_in_full() -> None:
     idle = view("idle", e2e_s=2.0)
     ranked = build("prefix-load").rank(request(prompt_tokens=100), [*crowd, holder, idle], 0.0)
     assert [one.id for one in ranked[:2]] == ["holder", "idle"]
-    assert len(ranked) == 16
+    assert len(ranked) == 32
 
 
 def test_bad_parameters_say_what_they_should_be() -> None:

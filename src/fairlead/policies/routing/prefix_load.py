@@ -49,7 +49,7 @@ class Params:
     promise_s: float = 30.0
     """Seconds that a kept pace is worth."""
 
-    weighed: int = 16
+    weighed: int = 32
     """Instances that are compared in full."""
 
     def __post_init__(self) -> None:
