@@ -2,7 +2,7 @@
 
 Paper: "Mooncake: A KVCache-centric Disaggregated Architecture for LLM Serving", algorithm 1.
 Rule:  lowest predicted TTFT (prefill queued there + prefill of what is not cached there) among the
-       instances whose predicted time per output token keeps the promise; the others come after.
+       instances whose predicted time per output token keeps the promise; of all where none does.
 
 Left out: fetching blocks from the instance that has the longest prefix, and with it the balance
 threshold, which decides only between fetching the missing blocks and computing them. Here they are
