@@ -29,7 +29,7 @@ MINUTE_S = 60
 LOAD = 1.0
 """Share of the measured capacity at which the trace is replayed: the machine holds it, but only
 just, and bursts go beyond."""
-PROBE_STREAMS, PROBE_S = 16, 12
+PROBE_STREAMS, PROBE_S = 32, 12
 TYPICAL = 150
 """Requests of the trace whose answers are looked at: about those that are played."""
 BASELINE = (
