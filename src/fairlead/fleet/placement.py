@@ -222,6 +222,8 @@ class Placement:
     def place_queued(self, now: float) -> list[Action]:
         """Gives queued requests to instances that have room again, one after the other as their
         turns come."""
+        if not self.queue:
+            return []
         actions: list[Action] = []
         left_out = LeftOut()
         while (found := self._place_next(left_out, now)) is not None:

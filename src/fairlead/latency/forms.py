@@ -205,7 +205,7 @@ def most_prefill_tokens(cost_s: Callable[[int], float], s_per_token: float, seco
 
 def _prefill_at_most(s_per_token: float, seconds: float) -> int:
     """More tokens do not fit into `seconds` in any case."""
-    at_most: float = MAX_PREFILL_TOKENS
+    at_most = float(MAX_PREFILL_TOKENS)
     if s_per_token > 0.0:
         at_most = min(at_most, seconds / s_per_token + 1)
     return int(at_most)
