@@ -84,8 +84,8 @@ class ByteTokenizer:
 # -------------------------------------------------------------------- the gateway's process
 
 
-async def serve() -> None:
-    """A gateway with the default policies until standard input closes."""
+def new_gateway() -> Gateway:
+    """With the default policies."""
     fleet = Fleet(
         build("routing", "prefix-load", {}, Random(0)),
         build("admission", "predicted", {}, Random(0)),
@@ -94,7 +94,12 @@ async def serve() -> None:
     model = ServedModel(SPEC.model, ByteTokenizer(), max_context=131_072, pools=(SPEC.pool,))
     objectives = {"interactive": Objective("interactive", ttft_s=5.0, tpot_s=0.1)}
     config = GatewayConfig(token=TOKEN, listen="127.0.0.1:0")
-    gateway = Gateway(config, fleet, {model.name: model}, objectives, "interactive")
+    return Gateway(config, fleet, {model.name: model}, objectives, "interactive")
+
+
+async def serve() -> None:
+    """Until standard input closes."""
+    gateway = new_gateway()
     await gateway.start()
     calm_garbage_collector()
     print(json.dumps({"http": gateway.address, "workers": gateway.workers_address}), flush=True)
