@@ -22,8 +22,8 @@ demo: $(STAMP)  ## two engines, a streamed answer, a real trace, two policies si
 serve: $(STAMP)  ## a fleet that stays, and a curl line that works
 	$(BIN)/fairlead serve examples/laptop.toml
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: $(STAMP)  ## N=1000: looks for seeds that break an invariant; SEED=7: one, told at length
 	$(BIN)/python -m fairlead.cli.fuzz --seed $(or $(SEED),0) $(if $(N),--n $(N),$(if $(SEED),,--n 1000))

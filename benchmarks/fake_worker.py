@@ -80,7 +80,7 @@ class FakeWorker(asyncio.Protocol):
         await self.until(lambda: bool(self.said) or self.closed)
         return self
 
-    async def until(self, condition: Any, timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Any, timeout_s: float = 300.0) -> None:
         """Returns as soon as the condition holds; it is looked at after every message."""
         async with asyncio.timeout(timeout_s):
             while not condition():

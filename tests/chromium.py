@@ -15,9 +15,9 @@ from typing import Any
 
 import aiohttp
 
+from tests.patience import PATIENCE_S
+
 PATH = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-PATIENCE_S = 60.0
-"""Longest wait for anything on a busy machine; nothing here asserts a duration."""
 
 KEYS = {"Enter": 13, "Escape": 27, "ArrowRight": 39}
 

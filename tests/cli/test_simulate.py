@@ -15,6 +15,7 @@ import pytest
 
 from fairlead.cli.main import main
 from tests.cli.conftest import TRACE
+from tests.patience import PATIENCE_S
 
 
 def simulated(fleet: str, tmp_path: Path, *more: str) -> tuple[int, dict[str, Any]]:
@@ -183,7 +184,7 @@ def test_ctrl_c_sums_up_what_had_arrived(fleet: str, tmp_path: Path) -> None:
     while run.poll() is None and not (log.exists() and log.stat().st_size > 1 << 16):
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGINT)
-    printed, complaints = run.communicate(timeout=60)
+    printed, complaints = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 1
     assert "nothing more arrives" in complaints
     assert "Traceback" not in complaints

@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.patience import PATIENCE_S
+
 Answer = Callable[["FakeServer", web.Request, dict[str, Any]], Any]
 
 
@@ -139,7 +141,7 @@ def serving(server: FakeServer) -> Iterator[FakeServer]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE_S)
     try:
         yield server
     finally:

@@ -18,6 +18,7 @@ import torch
 
 from fairlead.engine.transfer import KvImage
 from fairlead.model import ProtocolError, Sampling
+from tests.patience import PATIENCE_S
 
 NEVER_STOP = Sampling(temperature=0.0, ignore_eos=True)
 
@@ -166,7 +167,7 @@ def test_another_process_goes_on(start: Callable[..., Any], tiny: Any, tmp_path:
     (tmp_path / "image").write_bytes(image.to_bytes())
     known = [str(token) for token in sequence.token_ids]
     command = [sys.executable, "-c", CHILD, str(tiny("llama")), str(tmp_path / "image"), *known]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     driver.produce(12)
     assert told.returncode == 0, told.stderr
     assert [int(token) for token in told.stdout.split()] == driver.produced("r")

@@ -13,6 +13,7 @@ from benchmarks.fake_worker import SPEC
 from fairlead.gateway import GatewayConfig
 from fairlead.model import ConfigError
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 CHAT = "/v1/chat/completions"
 PLAIN = "/v1/completions"
@@ -164,7 +165,7 @@ async def test_a_connection_that_asks_nothing_is_closed():
     await gateway.start()
     host, _, port = gateway.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await reader.read() == b""
     writer.close()
     await gateway.stop()

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gateway.py"
 
 
 def test_the_benchmark_measures_all_its_figures(tmp_path):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARK), "--small", "--json", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "CPU per streamed token" in done.stdout
     figures = json.loads(out.read_text())

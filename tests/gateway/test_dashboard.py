@@ -18,6 +18,7 @@ import fairlead.gateway
 from fairlead.gateway import Gateway
 from fairlead.observe.window import apply
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 ASSETS = Path(fairlead.gateway.__file__).parent / "dashboard"
 BODY = {"model": SPEC.model, "prompt": "a secret prompt", "max_tokens": 3, "seed": 1}
@@ -37,7 +38,7 @@ async def serving(**settings: Any) -> AsyncIterator[tuple[Gateway, httpx.AsyncCl
     gateway = new_gateway(**{"tick_s": 0.05, **settings})
     await gateway.start()
     try:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             yield gateway, client
     finally:
         await gateway.stop()
@@ -79,7 +80,7 @@ async def test_the_stream_begins_whole_and_goes_on_with_what_changes():
             kind, state = await anext(heard)
             assert kind == "state"
             await client.post("/v1/completions", json=BODY)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while not state["requests"] or "fake" not in state["instances"]:
                     kind, change = await anext(heard)
                     assert kind == "change"
@@ -112,7 +113,7 @@ async def test_who_leaves_is_forgotten_and_nobody_is_told_anything():
             await anext(events(answer))
             assert gateway.window is not None
             assert gateway.window.n_watchers == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while gateway.window.n_watchers:
                 await asyncio.sleep(0.01)
 
@@ -143,9 +144,7 @@ async def test_a_gateway_that_stops_says_goodbye():
 async def test_a_story_is_told_by_the_id_of_the_answer():
     async with serving() as (gateway, client):
         await FakeWorker(pace_s=0).join(gateway.workers_address)
-        # A promise that the busiest of machines keeps.
-        relaxed = BODY | {"fairlead": {"ttft_s": 60.0, "tpot_s": 60.0}}
-        answer = (await client.post("/v1/completions", json=relaxed)).json()
+        answer = (await client.post("/v1/completions", json=BODY)).json()
         story = (await client.get(f"/dashboard/story/{answer['id']}")).json()
         assert story["ended"]
         assert story["moments"][0][1] == "arrived"

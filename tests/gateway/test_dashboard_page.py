@@ -15,6 +15,7 @@ from fairlead.gateway import Gateway
 from fairlead.model import InstanceId, Role
 from tests import chromium
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="no Chromium on this machine")
 BODY = {"model": SPEC.model, "prompt": "hello", "max_tokens": 3, "seed": 1}
@@ -35,7 +36,7 @@ async def fleet_of(n: int, **settings: Any) -> AsyncIterator[Gateway]:
 
 
 async def ask(gateway: Gateway, n: int, **head: str) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30, headers=head) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S, headers=head) as client:
         for _ in range(n):
             answer = await client.post("/v1/completions", json=BODY)
             assert answer.status_code == 200, answer.text

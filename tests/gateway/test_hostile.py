@@ -22,6 +22,7 @@ from fairlead.policies.registry import build
 from fairlead.worker import wire
 from tests.gateway.conftest import new_gateway
 from tests.gateway.test_bad_input import CHAT, chat
+from tests.patience import PATIENCE_S
 
 NEIGHBOUR = {"authorization": "Bearer good-key"}
 MEGABYTE = b" " * 2**20
@@ -55,7 +56,7 @@ async def dial(gateway):
 
 
 async def neighbour_is_served(gateway):
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
         answer = await client.post(CHAT, content=chat(), headers=NEIGHBOUR)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 2
@@ -66,7 +67,7 @@ async def status_of(gateway, raw: bytes) -> int:
     reader, writer = await dial(gateway)
     writer.write(raw)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             line = await reader.readline()
     finally:
         writer.close()
@@ -105,7 +106,7 @@ async def test_a_forged_key_is_a_401(key):
 
 async def test_a_thousand_forged_keys_leave_nothing_behind():
     async with serving() as gateway:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             for _ in range(200):
                 forged = {"authorization": f"Bearer {secrets.token_hex(16)}"}
                 assert (await client.post(CHAT, content=chat(), headers=forged)).status_code == 401
@@ -130,7 +131,7 @@ async def test_headers_in_drops_are_a_408_after_a_time_however_steadily_they_com
 
         dripping = asyncio.create_task(drip())
         await neighbour_is_served(gateway)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await reader.readline()).startswith(b"HTTP/1.1 408")
         dripping.cancel()
         writer.close()
@@ -148,7 +149,7 @@ async def test_empty_lines_do_not_keep_a_connection_open():
                     await asyncio.sleep(0.02)
 
         dripping = asyncio.create_task(drip())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await reader.readline()).startswith(b"HTTP/1.1 408")
         dripping.cancel()
         writer.close()
@@ -168,7 +169,7 @@ async def test_a_body_in_drops_is_a_408_and_one_that_goes_on_after_its_answer_is
         dripping = asyncio.create_task(drip())
         await neighbour_is_served(gateway)
         with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert (await reader.readline()).startswith(b"HTTP/1.1 408")
                 await reader.read()
         dripping.cancel()
@@ -198,7 +199,7 @@ async def test_a_slow_answer_outlives_the_time_for_headers():
     gateway = new_gateway(head_timeout_s=0.2)
     await gateway.start()
     worker = await FakeWorker(pace_s=0.2).join(gateway.workers_address)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
         assert (await client.post(CHAT, content=chat(max_tokens=4))).status_code == 200
     await gateway.stop()
     worker.transport.abort()
@@ -215,7 +216,7 @@ async def test_200_megabytes_of_json_are_a_413_and_are_not_kept():
             for _ in range(200):
                 yield MEGABYTE
 
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             answer, _ = await asyncio.gather(
                 client.post(CHAT, content=flood(), headers=NEIGHBOUR), neighbour_is_served(gateway)
             )
@@ -258,7 +259,9 @@ TRICKS = [
 @pytest.mark.parametrize("name", TRICKS)
 async def test_unicode_tricks_in_names_are_a_name_like_others_or_a_4xx(name):
     async with serving() as gateway:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=10, headers=NEIGHBOUR) as http:
+        async with httpx.AsyncClient(
+            base_url=gateway.url, timeout=PATIENCE_S, headers=NEIGHBOUR
+        ) as http:
             known = await http.post(CHAT, content=chat(user=name, prompt_cache_key=name))
             assert known.status_code == 200
             assert "set-cookie" not in known.headers
@@ -348,7 +351,7 @@ async def test_many_tiny_streams_are_rejected_beyond_the_queue_and_neighbours_go
     worker = await FakeWorker(pace_s=0).join(gateway.workers_address)
     statuses = await asyncio.gather(*flood)
     assert (statuses.count(200), statuses.count(429)) == (4, 296)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
         assert (await client.post(CHAT, content=chat())).status_code == 200
     assert not gateway.driver.outlets
     await gateway.stop()
@@ -357,7 +360,7 @@ async def test_many_tiny_streams_are_rejected_beyond_the_queue_and_neighbours_go
 
 async def test_connections_beyond_the_limit_hear_503_and_the_others_go_on():
     async with serving(max_connections=3) as gateway:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as neighbour:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as neighbour:
             assert (await neighbour.get("/health")).status_code == 200
             idle = [await dial(gateway) for _ in range(2)]
             assert await status_of(gateway, b"GET /health HTTP/1.1\r\n\r\n") == 503
@@ -385,7 +388,7 @@ async def test_a_worker_cannot_speak_for_requests_of_another():
     gateway = new_gateway()
     await gateway.start()
     honest = await FakeWorker().join(gateway.workers_address)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
         asked = asyncio.create_task(client.post(CHAT, content=chat()))
         while not gateway.driver.outlets:
             await asyncio.sleep(0.005)
@@ -435,7 +438,7 @@ async def test_no_text_of_prompts_or_answers_is_in_logs_metrics_or_the_dashboard
     gateway = new_gateway()
     await gateway.start()
     worker = await FakeWorker(pace_s=0).join(gateway.workers_address)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
         for extra in ({}, {"service_tier": secret}, {"n": 0}, {"model": secret}):
             body = chat(messages=[{"role": "user", "content": secret}], user=secret, **extra)
             await client.post(CHAT, content=body)

@@ -20,7 +20,8 @@ from fairlead.policies.registry import build
 from fairlead.text import NANO, Tokenizer
 from fairlead.worker.link import Address
 from tests.gateway.conftest import OBJECTIVES, TOKEN
-from tests.worker.fakes import PATIENCE_S, FakeGateway, running
+from tests.patience import PATIENCE_S
+from tests.worker.fakes import FakeGateway, running
 from tests.worker.opaque.fake_server import FakeServer, continuation, serving
 from tests.worker.opaque.joining import an_opaque_worker
 

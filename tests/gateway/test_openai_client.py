@@ -154,7 +154,7 @@ async def test_models(client):
     assert model.id == SPEC.model
     assert model.fairlead["vocab"] == [32, 126]
     assert model.fairlead["max_context"] == 512
-    assert model.fairlead["objectives"]["interactive"] == {"ttft_s": 1.0, "tpot_s": 0.05}
+    assert model.fairlead["objectives"]["interactive"] == {"ttft_s": 60.0, "tpot_s": 30.0}
     assert (await client.models.retrieve(SPEC.model)).id == SPEC.model
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("nothing")

@@ -17,6 +17,7 @@ from schemathesis.generation import GenerationMode
 
 from fairlead.gateway import openapi
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 UNLIKELY = {"response_format", "output_format", "output_config", "text"} | {
     *("service_tier", "modalities", "thinking", "truncation", "dimensions")
@@ -118,7 +119,7 @@ def test_nothing_that_is_sent_makes_the_gateway_stumble(url, path, mode):
     )
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def attack(case: Any) -> None:
-        response = case.call(base_url=url, timeout=10)
+        response = case.call(base_url=url, timeout=PATIENCE_S)
         case.validate_response(response, checks=[not_a_server_error])
         statuses.add(response.status_code)
 

@@ -18,6 +18,7 @@ from fairlead.worker import tls
 from fairlead.worker.link import Address, Link
 from tests.gateway.conftest import TOKEN, new_gateway
 from tests.gateway.test_bad_input import CHAT, chat
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -160,7 +161,7 @@ async def test_a_token_is_not_enough_where_certificates_are_wanted(papers, paper
         context = tls.dialling(papers.ca, shown)
         address = Address.parse(gateway.workers_address)
         running = asyncio.create_task(Link(address, Dialler(), told.append, context).run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not told:
                 await asyncio.sleep(0.01)
         assert "trying again" in told[0]
@@ -182,7 +183,7 @@ async def test_certificate_and_token_let_a_worker_in(papers):
         context = tls.dialling(papers.ca, papers.worker)
         address = Address.parse(gateway.workers_address)
         running = asyncio.create_task(Link(address, dialler, tls=context).run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await dialler.is_welcome.wait()
         assert set(gateway.hub.workers) == {SPEC.id}
         running.cancel()

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
+from tests.patience import PATIENCE_S
 
 STORES = """
 [tenants]
@@ -47,7 +48,7 @@ threads = 1
 kv_gib = 0.1
 """
 )
-N, BROKEN = 600, 123
+N, BROKEN = 240, 51
 
 
 def command(*words: str, check: bool = True) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
+from tests.patience import PATIENCE_S
 
 Stream = dict[str, Any]
 

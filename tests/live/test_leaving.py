@@ -10,9 +10,10 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
 from tests.live.test_handoff import handed_off
 from tests.live.test_kill_a_worker import check, nano_bodies, play
+from tests.patience import PATIENCE_S
 
 EMBEDDED = """
 tick_s = 0.2

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
+from tests.patience import PATIENCE_S
 
 FLEET = """
 [tenants]
@@ -32,7 +33,7 @@ N, TOKENS = 12, 400
 
 def keys(*arguments: str) -> str:
     command = [sys.executable, "-m", "fairlead", "keys", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     return done.stdout.strip()
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
 from tests.live.test_kill_a_worker import check, emulated_bodies, play
 from tests.live.test_scaling import resize
+from tests.patience import PATIENCE_S
 
 pytest.importorskip("ray", reason="needs fairlead[ray]")
 

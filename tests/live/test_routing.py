@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 pytest.importorskip("torch", reason="needs fairlead[engine]: torch and transformers")
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "live_routing.py"
@@ -23,7 +25,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "live_routing.py"
 def test_live_and_simulated_the_same_policies_find_the_most_in_caches(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     command = [sys.executable, str(SCRIPT), "--quick", "--requests", "100", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(out.read_text())
     assert found["places"]["live"] == {"round-robin": 3, "dualmap": 1, "prefix-load": 1}

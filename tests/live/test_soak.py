@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ENDED_S = 1000.0
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -29,7 +31,7 @@ def test_a_short_soak_loses_nothing_and_leaves_no_process(tmp_path: Path) -> Non
     out = tmp_path / "soak.json"
     command = [sys.executable, str(BENCHMARKS / "soak.py"), "--minutes=0.2", "--instances=2"]
     command += ["--load=0.4", "--lines=40", f"--keep={tmp_path / 'kept'}", f"--json={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(out.read_text())
     assert told["killed"] == {"worker": 1, "gateway": 1}

@@ -19,9 +19,10 @@ from typing import Any
 import openai
 import pytest
 
-from tests.live.conftest import PATIENCE_S, LiveFleet
+from tests.live.conftest import LiveFleet
 from tests.live.test_kill_a_worker import check, play
 from tests.live.vllm_server import VllmServer, needs_vllm, serving
+from tests.patience import PATIENCE_S
 
 pytest.importorskip("torch", reason="needs fairlead[engine]")
 pytestmark = needs_vllm

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import LiveFleet, free_port
+from tests.patience import PATIENCE_S
 
 FLEET = """\
 [gateway]
@@ -82,7 +83,7 @@ def test_logs_are_json_traces_arrive_and_top_shows_the_fleet(
         body = {"model": "m", "prompt": "a secret", "max_tokens": 4}
         assert fleet.post("/v1/completions", body)[0] == 200
         top = [sys.executable, "-m", "fairlead", "top", "--url", fleet.url]
-        shown = subprocess.run(top, capture_output=True, text=True, timeout=60, check=True)
+        shown = subprocess.run(top, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         assert "1 instances" in shown.stdout
         assert "i0" in shown.stdout
         asked = {"last_s": 60, "routing": "dualmap", "instances": {"chat": 2}}

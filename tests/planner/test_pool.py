@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,7 +35,7 @@ def die(n: int, tell: Callable[[int], None]) -> int:
 
 def sleep(n: int, tell: Callable[[int], None]) -> int:
     tell(1)
-    time.sleep(600)
+    time.sleep(100)
     return n
 
 
@@ -60,6 +60,15 @@ def test_a_process_that_dies_is_told_with_what_to_do() -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Also where a shell has started the tests in the background, deaf to Ctrl-C."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_no_process_behind() -> None:
     """The signal goes to the parent once a child has said that it works."""
     sent = threading.Event()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,7 +17,7 @@ def test_goodput_stays_under_overload_and_falls_where_everything_is_taken(tmp_pa
     command = [sys.executable, str(ROOT / "benchmarks" / "overload.py"), "--quick", "--jobs", "1"]
     arguments = ["--instances", "1", "--capacity", "30", "--times", "1,3", "--out", str(out)]
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = {(one["variant"], one["times"]): one for one in json.loads(out.read_text())}

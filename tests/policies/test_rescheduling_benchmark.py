@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,7 +19,7 @@ def run(tmp_path: Path, *more: str) -> tuple[str, list[dict[str, Any]]]:
     command = [sys.executable, str(ROOT / "benchmarks" / "rescheduling.py"), "--quick"]
     arguments = ["--requests", "60", "--jobs", "1", "--out", str(out), *more]
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text())

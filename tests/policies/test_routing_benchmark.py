@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 TRACES = ROOT.parent / "shared" / "traces"
 
@@ -19,7 +21,11 @@ def run(tmp_path: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
     command = [sys.executable, str(ROOT / "benchmarks" / "routing.py"), "--quick", "--jobs", "1"]
     arguments = ["--instances", "8", "--requests", "30", "--loads", "100", "--out", str(out)]
     done = subprocess.run(
-        [*command, *arguments, *more], capture_output=True, text=True, timeout=120, check=False
+        [*command, *arguments, *more],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text())

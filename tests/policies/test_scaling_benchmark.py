@@ -11,6 +11,7 @@ import pytest
 from benchmarks.scaling import Meter, present
 
 from fairlead.model import InstanceDown, InstanceId, InstanceUp
+from tests.patience import PATIENCE_S
 from tests.strategies import spec
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
@@ -18,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), "--quick", "--jobs", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.skipif(not present(), reason="servegen_m_large_days is not in ../shared/traces")

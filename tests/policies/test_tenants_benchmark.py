@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,7 +17,7 @@ def test_a_flood_is_borne_by_who_makes_it(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "tenants.py"), "--quick", "--jobs", "1"]
     arguments = ["--duration", "6", "--flood", "10", "--admission", "predicted", "--out", str(out)]
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.store.database import Database
+from tests.patience import PATIENCE_S
 
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 KINDS = ("sqlite", "postgresql")
@@ -51,7 +52,9 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _do(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd="/", timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -33,10 +33,9 @@ from fairlead.worker.wire import (
 )
 from fairlead.worker.words import Vocabulary
 from fairlead.worker.worker import Worker
+from tests.patience import PATIENCE_S
 
 M = TypeVar("M")
-PATIENCE_S = 20.0
-"""How long a test waits for what must come; it fails then, and never passes for being fast."""
 
 
 class ByteWords:

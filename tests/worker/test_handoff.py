@@ -28,8 +28,8 @@ from fairlead.worker.peers import Answer, Greeting, Piece, Said, Whole
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.wire import Abort, Frame, Heartbeat, Hello, Move, Moved, Submit, Welcome
 from fairlead.worker.worker import Worker
+from tests.patience import PATIENCE_S
 from tests.worker.fakes import (
-    PATIENCE_S,
     ByteWords,
     FakeGateway,
     WorkerLine,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from fairlead.worker.wire import Goodbye, Moved
-from tests.worker.fakes import PATIENCE_S, a_gateway, running
+from tests.patience import PATIENCE_S
+from tests.worker.fakes import a_gateway, running
 from tests.worker.test_handoff import a_kv_worker, begin, lines_of
 
 

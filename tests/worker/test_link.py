@@ -21,8 +21,8 @@ from fairlead.worker.wire import (
     Welcome,
     pack,
 )
+from tests.patience import PATIENCE_S
 from tests.worker.fakes import (
-    PATIENCE_S,
     FakeGateway,
     a_gateway,
     a_request,

@@ -21,8 +21,8 @@ from fairlead.worker import kept, local
 from fairlead.worker.local import LocalFleet
 from fairlead.worker.settings import WorkerSettings
 from fairlead.worker.wire import Frame, Goodbye, Hello, Submit
+from tests.patience import PATIENCE_S
 from tests.worker.fakes import (
-    PATIENCE_S,
     FakeGateway,
     WorkerLine,
     a_gateway,

@@ -14,6 +14,7 @@ from fairlead.instance.sequence import Sequence
 from fairlead.model import FinishReason, RefuseWhy, RequestId, Row
 from fairlead.worker.emulated import Emulated, EmulatedOutput
 from fairlead.worker.wire import Abort, Drain, Frame, Goodbye, Heartbeat, Ping, Rejected, Submit
+from tests.patience import PATIENCE_S
 from tests.worker.fakes import (
     ByteWords,
     a_gateway,
@@ -243,7 +244,7 @@ async def test_drain_finishes_what_is_inside_and_refuses_the_rest() -> None:
             assert (rejected.request, rejected.why) == ("r2", RefuseWhy.DRAINING)
             assert len(tokens_of(await line.hear_end_of("r1"))) == 300
             assert (await line.hear(Goodbye)).why == "drained"
-            assert await asyncio.wait_for(task, 20) is None
+            assert await asyncio.wait_for(task, PATIENCE_S) is None
 
 
 async def test_one_that_is_told_to_stop_tells_the_gateway_at_once() -> None:
@@ -262,7 +263,7 @@ async def test_one_that_is_told_to_stop_tells_the_gateway_at_once() -> None:
                 executor.allowed.release()
             await line.hear_end_of("r1")
             assert (await line.hear(Goodbye)).why == "drained"
-            assert await asyncio.wait_for(task, 20) is None
+            assert await asyncio.wait_for(task, PATIENCE_S) is None
 
 
 class LongWords(ByteWords):

@@ -20,10 +20,10 @@ from fairlead.gateway.batches.service import BatchService
 from fairlead.store.batches import BatchStore
 from fairlead.store.database import Database
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
-PATIENCE_S = 20.0
 
 
 def line(name: str, **changes: Any) -> str:
@@ -43,7 +43,9 @@ class Desk:
 
     def client(self, key: str | None = None) -> httpx.AsyncClient:
         head = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.AsyncClient(base_url=self.gateway.url, headers=head, timeout=20, verify=False)
+        return httpx.AsyncClient(
+            base_url=self.gateway.url, headers=head, timeout=PATIENCE_S, verify=False
+        )
 
     async def worker(self, pace_s: float | None = 0) -> FakeWorker:
         return await FakeWorker(pace_s=pace_s).join(self.gateway.workers_address)

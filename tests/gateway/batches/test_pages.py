@@ -17,7 +17,8 @@ import pytest
 from benchmarks.fake_worker import SPEC
 
 from fairlead.gateway.batches.results import Results
-from tests.gateway.batches.conftest import CHAT, PATIENCE_S, Desk, NewDesk, line
+from tests.gateway.batches.conftest import CHAT, Desk, NewDesk, line
+from tests.patience import PATIENCE_S
 
 
 async def test_every_line_has_one_result(desk: Desk) -> None:

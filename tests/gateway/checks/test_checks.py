@@ -16,6 +16,7 @@ from fairlead.gateway.checks.config import CheckConfig, read_checks
 from fairlead.model import ConfigError
 from tests.gateway.checks.samples import NONSENSE
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 SAMPLES = "tests.gateway.checks.samples"
@@ -69,7 +70,7 @@ async def serving(*checks, **settings):
     await gateway.start()
     try:
         worker = await Listening().join(gateway.workers_address)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             yield Watched(gateway, worker, client)
     finally:
         await gateway.stop()
@@ -132,7 +133,8 @@ async def test_what_a_check_replaces_is_what_is_served_and_what_the_next_one_see
 @pytest.mark.parametrize("what", [*NONSENSE, "raise", "die", "hang"])
 @pytest.mark.parametrize("when_broken", ["refuse", "allow"])
 async def test_a_broken_check_refuses_or_allows_as_it_was_set(what, when_broken, caplog):
-    settings = {"timeout_s": 0.5, "when_broken": when_broken}
+    # Only who hangs is to be late, on the busiest of machines, too.
+    settings = {"timeout_s": 0.5 if what == "hang" else 15, "when_broken": when_broken}
     async with serving(configured("Odd", **settings)) as watched:
         with caplog.at_level(logging.WARNING):
             answer = await watched.chat(what)

@@ -20,6 +20,7 @@ from fairlead.store.tenant import Role
 from fairlead.store.tenants import Tenants
 from fairlead.store.usage import Usage
 from tests.gateway.conftest import new_gateway
+from tests.patience import PATIENCE_S
 from tests.store.conftest import empty_database, postgresql
 
 __all__ = ["postgresql"]
@@ -49,7 +50,7 @@ class Service:
 
     def client(self, key: str | None) -> httpx.AsyncClient:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, timeout=PATIENCE_S)
 
     async def worker(self, pace_s: float | None = 0) -> FakeWorker:
         return await FakeWorker(pace_s=pace_s).join(self.gateway.workers_address)

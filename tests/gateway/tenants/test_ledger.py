@@ -12,6 +12,7 @@ from fairlead.model import RefuseWhy
 from fairlead.store.database import StoreError
 from fairlead.worker import wire
 from tests.gateway.tenants.conftest import CHAT, NewService, Service, body
+from tests.patience import PATIENCE_S
 from tests.store.conftest import KINDS
 
 
@@ -122,7 +123,7 @@ async def test_a_stream_that_fails_counts_what_was_sent(service: Service) -> Non
         await worker.until(lambda: len(worker.submits) == 2)
         worker.step()
         worker.step()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while service.door._accounts["acme"].unsettled_tokens < 2 * (24 + 2):
                 await asyncio.sleep(0.01)
         usage = service.usage

@@ -13,6 +13,7 @@ from benchmarks.fake_worker import SPEC
 
 from tests.gateway.conftest import MODEL, new_gateway
 from tests.gateway.tools.scripted import PARIS, TIME, WEATHER, ScriptedWorker
+from tests.patience import PATIENCE_S
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -40,7 +41,7 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
     await gateway.start()
     worker = ScriptedWorker(PARIS)
     await worker.join(gateway.workers_address)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as http:
         yield House(http, worker)
     await gateway.stop()
 

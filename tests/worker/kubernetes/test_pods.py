@@ -15,7 +15,7 @@ from fairlead.worker.kubernetes.api import ApiServer
 from fairlead.worker.kubernetes.pods import PodPool, Pods
 from fairlead.worker.kubernetes.settings import KubernetesSettings
 from tests.fake_kubernetes import TOKEN, FakeKubernetes, serving
-from tests.worker.fakes import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 SCALE = "/apis/apps/v1/namespaces/ai/deployments/chat/scale"
 

@@ -19,7 +19,8 @@ from fairlead.worker.wire import (
     Rejected,
     Submit,
 )
-from tests.worker.fakes import PATIENCE_S, a_gateway, a_request, running, text_of, tokens_of
+from tests.patience import PATIENCE_S
+from tests.worker.fakes import a_gateway, a_request, running, text_of, tokens_of
 from tests.worker.opaque.fake_server import FakeServer, continuation, serving
 from tests.worker.opaque.joining import an_opaque_worker, in_front_of
 
