@@ -88,8 +88,9 @@ class FakeWorker(asyncio.Protocol):
                 await self.news.wait()
 
     @property
-    def aborted(self) -> list[tuple[str, int]]:
-        return [(m.request, m.attempt) for m in self.said if isinstance(m, wire.Abort)]
+    def aborted(self) -> set[tuple[str, int]]:
+        """A set: the gateway says it again to a worker whose report crossed the first Abort."""
+        return {(m.request, m.attempt) for m in self.said if isinstance(m, wire.Abort)}
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

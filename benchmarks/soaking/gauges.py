@@ -17,6 +17,8 @@ WARM_UP = 0.4
 """Of the last gateway's life: caches fill, and Python's memory finds its size."""
 MIN_WATCHED_S = 300.0
 """Of a gateway that was watched for less, memory is shown and not judged: its caches still fill."""
+MIN_SETTLED_S = 60.0
+"""So with files and processes: clients may just have come, and a worker just have died."""
 MAX_GROWTH = 0.05
 MAX_GROWTH_MB = 4.0
 """What memory may gain while it is watched: this part of it, or so much, whichever is more."""

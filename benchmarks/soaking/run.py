@@ -15,7 +15,7 @@ from soaking.offline import Offline
 from soaking.plan import Plan
 from soaking.traffic import Keys, Traffic
 
-LAST_CALLS_S = 90.0
+LAST_CALLS_S = 180.0
 """Longest wait for calls and the last batch, once nothing new begins."""
 TELL_S = 30.0
 
@@ -72,10 +72,15 @@ class Soak:
     async def _kill_on_time(self) -> None:
         begun_s = time.monotonic()
         rng = Random(f"soak {self.plan.seed} victims")
+        last = [kill for kill in self.plan.kills if kill.gateway][-1]
         for kill in self.plan.kills:
             await asyncio.sleep(max(begun_s + kill.at_s - time.monotonic(), 0.0))
             if kill.gateway:
                 await self.fleet.kill_gateway(kill.away_s)
+                if kill is last:
+                    # The plan stands still meanwhile: a slow machine, too, watches the last one.
+                    await self.fleet.until_whole()
+                    begun_s = time.monotonic() - kill.at_s
             else:
                 self.fleet.kill_worker(rng)
         await asyncio.sleep(max(begun_s + self.plan.duration_s - time.monotonic(), 0.0))

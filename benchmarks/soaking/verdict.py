@@ -17,6 +17,7 @@ from soaking.gauges import (
     MAX_GROWTH,
     MAX_GROWTH_MB,
     MAX_MORE_FILES,
+    MIN_SETTLED_S,
     MIN_WATCHED_S,
     trend,
 )
@@ -75,7 +76,7 @@ def judge(soak: Soak) -> tuple[list[Row], list[str]]:
 def _trends(soak: Soak) -> list[Row]:
     steady = soak.gauges.steady()
     memory = trend(steady, lambda s: s.rss_mb)
-    long = memory.lasted_s >= MIN_WATCHED_S
+    long, settled = memory.lasted_s >= MIN_WATCHED_S, memory.lasted_s >= MIN_SETTLED_S
     files = trend(steady, lambda s: s.files - s.seats)
     n = trend(steady, lambda s: s.processes)
     most = max((s.processes for s in soak.gauges.samples), default=0)
@@ -84,20 +85,24 @@ def _trends(soak: Soak) -> list[Row]:
     return [
         (
             f"memory of the gateway, over its last {memory.lasted_s:.0f} s",
-            f"{memory.median:.0f} MB, {memory.growth:+.1f} MB" + ("" if long else ", not judged"),
+            f"{memory.median:.0f} MB, {memory.growth:+.1f} MB" + _judged(long),
             not long or memory.growth <= max(MAX_GROWTH_MB, MAX_GROWTH * memory.median),
         ),
         (
             "its file descriptors beside clients'",
-            f"{files.median:.0f}, {files.growth:+.1f}",
-            files.growth <= MAX_MORE_FILES,
+            f"{files.median:.0f}, {files.growth:+.1f}" + _judged(settled),
+            not settled or files.growth <= MAX_MORE_FILES,
         ),
         (
             "processes (at most)",
-            f"{n.median:.0f} ({most}), {n.growth:+.1f}",
-            n.median == due and most <= due + soak.plan.instances,
+            f"{n.median:.0f} ({most}), {n.growth:+.1f}" + _judged(settled),
+            (not settled or n.median == due) and most <= due + soak.plan.instances,
         ),
     ]
+
+
+def _judged(it_is: bool) -> str:
+    return "" if it_is else ", not judged"
 
 
 def show(soak: Soak, rows: list[Row], problems: list[str]) -> None:

@@ -112,7 +112,7 @@ async def test_a_worker_that_dials_again_replaces_itself_and_drops_what_it_held(
     await first.until(lambda: first.closed)
     await second.until(lambda: second.aborted)
     assert second.said[0].instance == "fake"
-    assert second.aborted == [("r1.0", 2)]
+    assert second.aborted == {("r1.0", 2)}
     assert list(gateway.driver._fleet.instances) == ["fake"]
 
 

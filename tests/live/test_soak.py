@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -21,8 +22,10 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def soaking(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import soaking.call
+    import soaking.gauges
     import soaking.ledger
     import soaking.plan
+    import soaking.verdict
 
     return soaking
 
@@ -31,7 +34,8 @@ def test_a_short_soak_loses_nothing_and_leaves_no_process(tmp_path: Path) -> Non
     out = tmp_path / "soak.json"
     command = [sys.executable, str(BENCHMARKS / "soak.py"), "--minutes=0.2", "--instances=2"]
     command += ["--load=0.4", "--lines=40", f"--keep={tmp_path / 'kept'}", f"--json={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    timeout_s = 2 * PATIENCE_S
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(out.read_text())
     assert told["killed"] == {"worker": 1, "gateway": 1}
@@ -131,3 +135,26 @@ def test_a_token_lost_repeated_or_another_is_noticed(soaking: Any) -> None:
     for wrong in (text[:49], text[:10] + text[11:], text[:10] + text[9:], text[:-1] + "#"):
         made.texts = [wrong]
         assert made.problems()
+
+
+@pytest.mark.parametrize(
+    ("watched_s", "more_files", "processes", "holds"),
+    [
+        (100, 0, 3, [True, True]),
+        (100, 20, 3, [False, True]),
+        (100, 0, 2, [True, False]),
+        (100, 0, 6, [True, False]),
+        (5, 20, 2, [True, True]),
+        (5, 20, 6, [True, False]),
+    ],
+)
+def test_files_that_leak_and_processes_that_are_missing_or_too_many_are_noticed(
+    soaking: Any, watched_s: int, more_files: int, processes: int, holds: list[bool]
+) -> None:
+    plan = soaking.plan.make_plan(0, 1800.0, 2, 0.8, 300)
+    gauges = soaking.gauges.Gauges(None, lambda: 0)
+    for at_s in range(2 * watched_s):
+        files = 30 + more_files * at_s // (2 * watched_s)
+        gauges.samples.append(soaking.gauges.Sample(at_s, 1, 100.0, files + 9, processes, 9))
+    rows = soaking.verdict._trends(SimpleNamespace(gauges=gauges, plan=plan))
+    assert [found for name, _, found in rows if "memory" not in name] == holds
