@@ -23,7 +23,7 @@ serve: $(STAMP)  ## a fleet that stays, and a curl line that works
 	$(BIN)/fairlead serve examples/laptop.toml
 
 test: $(STAMP)  ## two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 fuzz: $(STAMP)  ## N=1000: looks for seeds that break an invariant; SEED=7: one, told at length
 	$(BIN)/python -m fairlead.cli.fuzz --seed $(or $(SEED),0) $(if $(N),--n $(N),$(if $(SEED),,--n 1000))

@@ -231,7 +231,8 @@ async def _wait(hands: asyncio.Task[None], stop: _Stop) -> None:
         if hands.done() and hands.exception() is not None:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.once.wait(), 0.2)
+            async with asyncio.timeout(0.2):
+                await stop.once.wait()
 
 
 async def _first(*coroutines: Any) -> None:

@@ -118,9 +118,8 @@ class Sender:
             return False
         address = Address.parse(self._move.target)
         known_by = self._move.certificate
-        reader, writer = await asyncio.wait_for(
-            dial(address.host, address.port, self._host.peer_tls, known_by), ANSWER_S
-        )
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await dial(address.host, address.port, self._host.peer_tls, known_by)
         try:
             self._greet(writer)
             while command is not None:
@@ -128,7 +127,8 @@ class Sender:
                     command = await self._host.between_steps(self._freeze)
                     continue
                 await self._say(command, writer)
-                answer = await asyncio.wait_for(read(reader), ANSWER_S)
+                async with asyncio.timeout(ANSWER_S):
+                    answer = await read(reader)
                 if not isinstance(answer, Answer) or answer.n_cached is None:
                     break
                 if isinstance(command, Commit):

@@ -196,7 +196,8 @@ class KeptFleet:
             if slot.life is not None:
                 slot.life.drain()
         try:
-            await asyncio.wait_for(self._stopped.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._stopped.wait()
         except TimeoutError:
             for slot in self._slots:
                 if slot.life is not None:
@@ -246,7 +247,8 @@ class KeptFleet:
                 return
             self._tell(f"{slot.name}: {end.how}; starting it again in {delay_s:.1f} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._stopping.wait()
             delay_s = min(2 * delay_s, LAST_DELAY_S)
 
     def _give_up(self, slot: Slot, end: End) -> None:

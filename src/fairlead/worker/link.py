@@ -162,12 +162,10 @@ class Link:
     async def _dial(self) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            transport, connection = await asyncio.wait_for(
-                loop.create_connection(
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                transport, connection = await loop.create_connection(
                     _Connection, self.address.host, self.address.port, ssl=self._tls
-                ),
-                WELCOME_WITHIN_S,
-            )
+                )
         except ssl.SSLCertVerificationError as error:
             raise ConfigError(
                 f"the gateway at {self.address} does not show a certificate that tls_ca vouches "
@@ -186,7 +184,8 @@ class Link:
     async def _handshake(self, connection: _Connection) -> Welcome | None:
         connection.write(pack(_fitting(self._receiver.hello())))
         try:
-            first = await asyncio.wait_for(connection.first, WELCOME_WITHIN_S)
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                first = await connection.first
         except TimeoutError:
             return None
         except ProtocolError as error:

@@ -67,7 +67,8 @@ class Receiver:
         borrowed: mmap | None = None
         own = Own()
         try:
-            greeting = await asyncio.wait_for(read(reader), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                greeting = await read(reader)
             token = greeting.token if isinstance(greeting, Greeting) else ""
             if not hmac.compare_digest(token.encode(), self._host.token.encode()):
                 return

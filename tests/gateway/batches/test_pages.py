@@ -133,6 +133,19 @@ async def test_what_a_gateway_writes_as_it_stops_is_not_done_again(
     assert Counter(a["custom_id"] for a in answers) == Counter(f"c{i}" for i in range(30))
 
 
+@pytest.mark.parametrize("n_turns", range(6))
+async def test_it_stops_also_in_the_moment_in_which_it_has_heard_of_a_batch(
+    desk: Desk, n_turns: int
+) -> None:
+    """The loop turns a few times until whoever waits for news goes on; it stopped in between."""
+    await asyncio.sleep(0.05)
+    desk.service.look()
+    for _ in range(n_turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        await desk.service.stop()
+
+
 async def test_of_two_gateways_one_runs_a_batch_and_both_show_it(new_desk: NewDesk) -> None:
     one, two = await new_desk(), await new_desk()
     workers = [await one.worker(), await two.worker()]

@@ -138,7 +138,8 @@ class BatchService:
                 except (StoreError, OSError) as error:
                     _log.error("batches.claim_failed error=%s", _first(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), CLAIM_S)
+                async with asyncio.timeout(CLAIM_S):
+                    await self._look.wait()
             self._look.clear()
 
     async def _claim(self) -> None:
@@ -164,7 +165,8 @@ class BatchService:
                 # Not at every answer: thousands a second would each ask for room.
                 await asyncio.sleep(BUSY_S)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), IDLE_S if self._runs else CLAIM_S)
+                    async with asyncio.timeout(IDLE_S if self._runs else CLAIM_S):
+                        await self._news.wait()
 
     async def _bring(self, run: Run) -> None:
         if run.wants_lines and not run.closed:

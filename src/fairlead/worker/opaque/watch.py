@@ -44,7 +44,8 @@ class Watch:
         asked_s = float("-inf")
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._doubt.wait()
             self._asking.look()
             if not self._doubt.is_set() and time.monotonic() - asked_s < ASK_EVERY_S:
                 continue

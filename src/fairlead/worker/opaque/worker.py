@@ -108,7 +108,8 @@ class OpaqueWorker:
     async def _pause(self, seconds: float) -> bool:
         """True where it was told to drain meanwhile."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._draining.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
         return self._draining.is_set()
 
 

@@ -179,7 +179,8 @@ class _Broker:
 
     async def connected(self) -> tuple[str, ...]:
         try:
-            return await asyncio.wait_for(asyncio.shield(self._joined), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                return await asyncio.shield(self._joined)
         except TimeoutError:
             raise ConfigError(
                 f"the Ray cluster did not answer within {CONNECT_S:g} s; is ray.address the port "
@@ -196,7 +197,8 @@ class _Broker:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), 10.0)
+            async with asyncio.timeout(10.0):
+                await self._process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
