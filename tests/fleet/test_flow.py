@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fairlead.fleet.flow import RATE_OF, PromptFlow
+from fairlead.model import RequestId
 
 
 def flow(n: int, every_s: float, pause_s: float) -> PromptFlow:
     found = PromptFlow()
     for i in range(n):
-        found.add(i * every_s, pause_s)
+        found.add(i * every_s, pause_s, RequestId(f"r{i}"))
     return found
 
 
@@ -31,3 +32,15 @@ def test_a_burst_takes_all_the_time_there_is() -> None:
 def test_it_falls_while_none_comes() -> None:
     burst = flow(RATE_OF, every_s=0.01, pause_s=0.1)
     assert burst.share(1.0) > 1.0 > burst.share(10.0) > burst.share(100.0) > 0.0
+
+
+def test_what_is_not_computed_takes_no_time() -> None:
+    refused = RequestId("too-long")
+    found = flow(RATE_OF, every_s=1.0, pause_s=0.25)
+    found.add(RATE_OF, 30.0, refused)
+    assert found.share(RATE_OF) > 1.0
+    found.withdraw(refused)
+    found.withdraw(refused)
+    assert found.share(RATE_OF) == 0.0  # One fewer than it takes to know.
+    found.add(RATE_OF, 0.25, RequestId("next"))
+    assert found.share(RATE_OF + 1.0) == pytest.approx(0.25)

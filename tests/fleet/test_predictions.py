@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.fleet.flow import RATE_OF
 from fairlead.fleet.lengths import OutputLengths
 from fairlead.fleet.present import Present
 from fairlead.fleet.shadow import Shadow
@@ -84,6 +85,22 @@ def test_where_nobody_is_no_pace_breaks() -> None:
     assert place.shadow.broken_paces(one) == 0.0
     place.send(request("r1", 10, objective=PACED))
     assert place.shadow.broken_paces(one) > 0.0
+
+
+def test_a_prompt_that_was_refused_breaks_no_paces_later() -> None:
+    broken = {}
+    for refused in (False, True):
+        place = Place(n_blocks=100_000)
+        for i in range(2 * RATE_OF):
+            one = request(f"r{i}", 100, out=200, objective=PACED)
+            place.send(one)
+            place.shadow.first_token(one.id, 101)
+            place.present.now += 1.0
+            if refused and i == RATE_OF:
+                place.send(request("too-long", 100_000))
+                place.shadow.release(RequestId("too-long"), 100_000)
+        broken[refused] = place.shadow.broken_paces(request("new", 800, objective=PACED))
+    assert broken[True] == pytest.approx(broken[False], abs=0.05)
 
 
 def test_what_is_promised_nothing_delays_a_task_only_where_the_urgent_do_not_go_first() -> None:

@@ -200,7 +200,8 @@ class Shadow:
         # One that is mid-stream goes before all that have not begun.
         due_s = self._estimate.as_of_s if produced else self._queue.due_s(request)
         patient = request.objective.patient and not produced
-        self._estimate.prompts.add(self._estimate.as_of_s, self._predictions.added_s(request))
+        pause_s = self._predictions.added_s(request)
+        self._estimate.prompts.add(self._estimate.as_of_s, pause_s, request.id)
         self._queue.joins()
         end = request.prompt_tokens + produced
         pending = Pending(tokens, end, due_s, patient, request.objective.tpot_s)
@@ -244,6 +245,7 @@ class Shadow:
             self._estimate.end(context_tokens)
         else:
             self._estimate.unqueue(pending.tokens)
+            self._estimate.prompts.withdraw(request)
             self.prefixes.gone(request)
         self._changed()
 
