@@ -38,6 +38,16 @@ def test_any_key_can_be_varied_and_nothing_need_be_written(
     assert "instances=1" in capsys.readouterr().out
 
 
+def test_arrivals_are_drawn_at_each_of_the_rates(
+    fleet: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", TRACE, "--fleet", fleet, "--limit", "20", "--jobs", "1", "--vary", VARY]
+    assert main([*command, "--rate", "20,60", "--arrivals", "gamma:cv=3"]) == 0
+    text = capsys.readouterr().out
+    assert "azure-conv-slice at 20 requests/s" in text
+    assert "azure-conv-slice at 60 requests/s" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -49,6 +59,8 @@ def test_any_key_can_be_varied_and_nothing_need_be_written(
         (("--rate", "azure-conv=3"), "did you mean 'azure-conv-slice'"),
         (("--jobs", "0"), "--jobs must be at least 1"),
         (("--window", "1e6:2e6"), "no row to play"),
+        (("--arrivals", "poisson"), "rate is missing"),
+        (("--arrivals", "poisson:rate=9", "--rate", "7"), "leave one of them out"),
     ],
 )
 def test_mistakes_show_before_anything_runs_and_leave_nothing(

@@ -127,11 +127,13 @@ def _grid(args: argparse.Namespace) -> Grid:
     """All that is wrong with what was asked for shows here, before anything runs."""
     sources = [trace_arguments.source(name, args) for name in args.traces]
     axes = [parse_axis(text) for text in args.vary]
+    columns = _columns(sources, parse_rates(args.rate, args.traces))
     return Grid(
-        columns=_columns(sources, parse_rates(args.rate, args.traces)),
+        columns=columns,
         variants=_variants(args, axes),
         axes=axes,
-        shape=trace_arguments.shape(args),
+        # Each column has its own rate; arrivals that are drawn need one from the start.
+        shape=trace_arguments.shape(args, columns[0].rate_rps),
         seeds=trace_arguments.seeds(args),
         fleet=args.fleet.stem,
         warmup_s=trace_arguments.at_least("warmup", args.warmup, 0),

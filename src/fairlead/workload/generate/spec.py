@@ -16,7 +16,7 @@ def parse(
     what: str, text: str, kinds: Mapping[str, type[Made]], given: Mapping[str, float] | None = None
 ) -> Made:
     """One of `kinds` from `NAME:key=value,…`. `what` is the flag, for messages; `given` are values
-    that stand where the text does not say them. Raises `ConfigError`."""
+    that were said elsewhere, and not in the text, too. Raises `ConfigError`."""
     name, _, rest = text.partition(":")
     kind = kinds.get(name.strip())
     if kind is None:
@@ -29,7 +29,13 @@ def parse(
             raise ConfigError(f"{what} {text!r}: {part!r} is not KEY=VALUE, as in {_example(kind)}")
         if key not in known:
             raise ConfigError(f"{what} {text!r}: {_unknown(key, known)}")
-        values[key] = _number(what, text, key, value)
+        number = _number(what, text, key, value)
+        if key in values and values[key] != number:
+            raise ConfigError(
+                f"{what} {text!r}: {key} is {number:g} here, and {values[key]:g} elsewhere on the "
+                "command line; leave one of them out"
+            )
+        values[key] = number
     missing = [key for key, one in known.items() if one.default is MISSING and key not in values]
     if missing:
         raise ConfigError(
