@@ -223,14 +223,21 @@ def test_a_vllm_killed_in_the_middle_breaks_no_stream_and_is_taken_back(
     asked = bodies(model, 12)
     undisturbed = play(fleet, asked, deaths=0)
     check(undisturbed, asked)
-    fleet.kill_a_worker = servers[0].kill  # type: ignore[method-assign]
+    killed = []
+
+    def kill_the_busiest() -> None:
+        running = fleet.by_instance("fairlead_instance_running")
+        killed.append(max(range(len(servers)), key=lambda i: running.get(f"vllm-{i}", 0)))
+        servers[killed[0]].kill()
+
+    fleet.kill_a_worker = kill_the_busiest  # type: ignore[method-assign]
     disturbed = play(fleet, asked, deaths=1)
     check(disturbed, asked)
     assert [s["text"] for s in disturbed] == [s["text"] for s in undisturbed]
     assert fleet.metric("fairlead_resumed_total") >= 1
     assert fleet.metric("fairlead_instance_deaths_total") == 1
-    servers[0].start()
-    servers[0].wait()
+    servers[killed[0]].start()
+    servers[killed[0]].wait()
     fleet.wait_for_instances(3)
     again = play(fleet, asked, deaths=0)
     assert [s["text"] for s in again] == [s["text"] for s in undisturbed]
