@@ -119,7 +119,7 @@ def test_tokens_take_longer_the_more_prompts_come() -> None:
     load = Load()
     alone_s = load.estimate.token_s()
     for i in range(24):
-        load.estimate.prompts.add(i * 1.0, 0.5)
+        load.estimate.prompts.add(i * 1.0, 0.5, RequestId(f"r{i}"))
     load.at(24.0)
     assert load.estimate.token_s() == pytest.approx(2 * alone_s)
     assert load.estimate.token_s(6.0) == pytest.approx(4 * alone_s)

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from tests.patience import PATIENCE_S
+from tests.processes import command_line
 
 
 def free_port() -> int:
@@ -99,7 +100,7 @@ class LiveFleet:
         return [
             child
             for child in psutil.Process(self.process.pid).children()
-            if "worker" in child.cmdline()
+            if "worker" in command_line(child)
         ]
 
     def kill_a_worker(self) -> None:
@@ -114,11 +115,8 @@ class LiveFleet:
 
     @staticmethod
     def _name(worker: psutil.Process) -> str:
-        return next(
-            argument.removeprefix("--name=")
-            for argument in worker.cmdline()
-            if argument.startswith("--name=")
-        )
+        names = [one for one in command_line(worker) if one.startswith("--name=")]
+        return names[0].removeprefix("--name=") if names else ""
 
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):

@@ -17,6 +17,7 @@ from fairlead.model import ConfigError
 from tests.gateway.checks.samples import NONSENSE
 from tests.gateway.conftest import new_gateway
 from tests.patience import PATIENCE_S
+from tests.processes import command_line
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 SAMPLES = "tests.gateway.checks.samples"
@@ -160,7 +161,7 @@ async def test_it_works_again_after_it_died(caplog):
 async def test_a_process_that_died_between_two_calls_costs_none_of_them():
     async with serving(configured("Odd", timeout_s=20)) as watched:
         for child in psutil.Process().children():
-            if "fairlead.checks.child" in child.cmdline():
+            if "fairlead.checks.child" in command_line(child):
                 child.kill()
         await asyncio.sleep(0.2)
         answers = await asyncio.gather(*[watched.chat("hello") for _ in range(3)])
