@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fairlead.model import (
+    Deliver,
     Dispatch,
     Handoff,
     HandoffWhy,
@@ -121,3 +122,18 @@ def test_what_is_too_long_for_prompts_goes_to_who_else_only_decodes() -> None:
     assert action.instance == C
     (action,) = the_world.tell(Refused(C, R1, 2, RefuseWhy.TOO_LONG))
     assert isinstance(action, Reject)
+
+
+def test_what_is_too_long_for_all_others_waits_for_nobody_who_begins_no_more() -> None:
+    the_world = world(Says({}, decoder=B), c=Role.DECODE)
+    one_seat = replace(spec("b"), role=Role.PREFILL, address="b", max_sequences=1, max_waiting=0)
+    the_world.up(one_seat)
+    the_world.arrive(request("r1", out=8))
+    the_world.up(replace(spec("a"), role=Role.PREFILL, address="a"))
+    the_world.arrive(request("r2", out=8))
+    assert the_world.tell(Refused(A, RequestId("r2"), 1, RefuseWhy.TOO_LONG)) == []
+    deliver, role, dispatch = the_world.tell(Tokens(B, [Produced(R1, 1, 0, [5])]))
+    assert isinstance(deliver, Deliver)
+    assert role == SetRole(B, Role.DECODE)
+    assert isinstance(dispatch, Dispatch)
+    assert (dispatch.request.id, dispatch.instance) == ("r2", C)

@@ -55,6 +55,7 @@ from fairlead.model import (
     RequestId,
     Resized,
     Role,
+    SetRole,
     TellCache,
     Tick,
     TokenRow,
@@ -235,6 +236,7 @@ class Fleet:
             (shadow.has_room and not had_room)
             or self.handoffs.n_done > n_moved
             or (self._placement.holding.active and shadow.waiting < n_waited)
+            or _changes_roles(actions)
         ):
             actions += self._placement.place_queued(now)
         return actions
@@ -413,14 +415,18 @@ class Fleet:
         actions = self._placement.give_up_overdue(now)
         actions += self._roles.assign(now)
         actions += self._placement.place_queued(now)
-        actions += self._moves.prefilled_before(now)
+        prefilled = self._moves.prefilled_before(now)
+        actions += prefilled
         for shadow in [shadow for shadow in self._roster.by_id.values() if shadow.leaving]:
             actions += self._moves.empty(shadow, now)
         for pool in self.pools.values():
             pool.ask(now)
             actions += self._rebalance(pool, now)
         moves = self._moves.reschedule(now)
-        return [*actions, *moves, *(self._placement.place_queued(now) if moves else ())]
+        actions += moves
+        if moves or _changes_roles(prefilled):
+            actions += self._placement.place_queued(now)
+        return actions
 
     def _resized(self, event: Resized, now: float) -> list[Action]:
         pool = self.pools.get(event.pool)
@@ -515,3 +521,9 @@ class Fleet:
             shadow.check_invariants(self._requests)
         held = {s.prefixes.slot: s.prefixes.names for s in self._roster.by_id.values()}
         self.prefix_index.check_invariants(held)
+
+
+def _changes_roles(actions: Sequence[Action]) -> bool:
+    """Who is too long for all that begin requests may wait for one that does not any more: it is
+    sent to those that only take over where nobody is left who could begin it."""
+    return any(isinstance(action, SetRole) for action in actions)
