@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairlead.fleet.lengths import OutputLengths
-from fairlead.fleet.paces import LASTING, Added
+from fairlead.fleet.paces import LASTING, UNSURE, Added
 from fairlead.fleet.tracked import Tracked
 from fairlead.model import Objective
 from tests.strategies import request
@@ -84,8 +84,8 @@ def test_prompts_that_come_too_fast_break_the_own_pace_too() -> None:
 
 def test_more_prompts_of_its_kind_are_borne_by_a_part_of_those_who_decode() -> None:
     decoding = [(PACE_S, 20)]
-    grows = added(0.1, 100, token_s=0.6 * PACE_S, slower_s=0.8 * PACE_S)
-    assert grows.breaks_by_and_by(decoding) == pytest.approx(20 * LASTING * 0.2)
+    grows = added(0.1, 100, token_s=0.7 * PACE_S, slower_s=0.9 * PACE_S)
+    assert grows.breaks_by_and_by(decoding) == pytest.approx(20 * LASTING * 0.2 / (2 * UNSURE))
     # Far from the pace nobody is hurt, and beyond it nobody is left.
     for token, slower in ((0.1, 0.4), (1.6, 2.0)):
         one = added(0.1, token_s=token * PACE_S, slower_s=slower * PACE_S)

@@ -18,9 +18,9 @@ from fairlead.fleet.tracked import Tracked
 
 LEAST_SPARE_S = 1e-3
 """Where tokens take as long as was promised, nothing is ever caught up: not divided by nothing."""
-UNSURE = 0.5
+UNSURE = 0.4
 """At which rate prompts will come is known to about this fraction of the time a token may take."""
-LASTING = 0.1
+LASTING = 0.3
 """Of those who decode, the part whose pace hangs on how fast prompts come from now on: most are far
 ahead of theirs, or nearly through."""
 
