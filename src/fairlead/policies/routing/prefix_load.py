@@ -43,7 +43,7 @@ class Params:
     """A promise counts as kept if the prediction takes at most this fraction of it: predictions
     err, and what others are sent next is not in them."""
 
-    others: float = 1.5
+    others: float = 1.2
     """How much a second counts that somebody else has to wait for it, beside one of its own."""
 
     promise_s: float = 30.0
