@@ -82,6 +82,13 @@ def test_prefix_load_weighs_the_best_of_many_in_full() -> None:
     assert len(ranked) == 32
 
 
+def test_prefix_load_sends_what_was_promised_nothing_where_a_large_fleet_is_fullest() -> None:
+    views = [view(f"i{n}", running=8, broken=0.5, e2e_s=2.0) for n in range(60)]
+    views.append(view("full", running=40, waiting=9, promised_tokens=90_000, e2e_s=9.0))
+    assert first(build("prefix-load"), views) == "full"
+    assert first(build("prefix-load", promise_s=1.0), views) != "full"
+
+
 def test_bad_parameters_say_what_they_should_be() -> None:
     with pytest.raises(Exception, match="choices must be at least 1, got 0"):
         build("two-choices", choices=0)

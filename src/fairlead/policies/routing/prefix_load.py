@@ -13,14 +13,15 @@ them: half of what splitting a fleet into prefill and decode is for, without the
 breaks keeps them from gathering on each other: the few tokens that follow a long prompt bear no
 second one, and no answer bears prompts without end.
 
-In a large fleet all are compared by tokens, and in full only the best of them.
+In a large fleet all are compared by tokens, and in full only the best of them and the fullest:
+where paces are broken already, one that was promised none breaks no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from math import log
 from random import Random
 from typing import NamedTuple
@@ -31,6 +32,8 @@ from fairlead.policies.registry import routing
 ALIKE = 1.05
 """Times whose ratio is below this are taken as equal."""
 _LOG_ALIKE = log(ALIKE)
+FULLEST = 4
+"""One in so many that are compared in full is of the fullest, the others are the best."""
 LEAST_S = 0.001
 UNBEGUN = 4.0
 """How much a token counts that delays somebody who has not begun, beside one of its own: a pace
@@ -50,7 +53,7 @@ class Params:
     """Seconds that a kept pace is worth."""
 
     weighed: int = 32
-    """Instances that are compared in full."""
+    """Instances that are compared in full; one in four of them is of the fullest."""
 
     def __post_init__(self) -> None:
         if not 0 < self.spare <= 1:
@@ -138,7 +141,8 @@ class PrefixLoad:
     def _worth_weighing(
         self, request: RequestView, candidates: Sequence[InstanceView]
     ) -> list[InstanceView]:
-        """Those where it is computed soonest and for the fewest others to wait, in tokens."""
+        """In tokens: those where it is computed soonest and for the fewest others to wait, and
+        those that are fullest."""
         others, prompt_tokens = self._params.others, request.prompt_tokens
         works = []
         for i, view in enumerate(candidates):
@@ -146,4 +150,6 @@ class PrefixLoad:
             burdened = 1 + others * view.running + UNBEGUN * view.waiting
             # What is queued delays the first token, and comes between those that follow.
             works.append((2 * view.promised_tokens + own * burdened, i))
-        return [candidates[i] for _, i in nsmallest(self._params.weighed, works)]
+        n_fullest = self._params.weighed // FULLEST
+        best = nsmallest(self._params.weighed - n_fullest, works)
+        return [candidates[i] for _, i in (*best, *nlargest(n_fullest, works))]
