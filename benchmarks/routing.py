@@ -65,8 +65,6 @@ ATTAIN, TOLERANCE = 0.9, 0.03
 EIGHT = 8
 APART_S = 10.0
 """Copies of a trace follow each other within this time."""
-PART = 4
-"""A larger fleet plays this part of what each eight of it would play alone."""
 QUICK_REQUESTS = 120
 
 
@@ -86,6 +84,8 @@ class Case:
     copies: int = 1
     """For eight instances."""
     tpot_s: float = 0.05
+    part: float = 0.25
+    """What each eight of a larger fleet play of this: in all no less than eight would."""
 
 
 CASES = (
@@ -93,8 +93,9 @@ CASES = (
     Case("mooncake_conversation", 5.0, 7.0, 3000, step_s=3.0),
     Case("mooncake_synthetic", 5.0, 12.0, 2599),
     Case("azure2023_conv", 1.0, 300.0, 13826),
-    # Somebody waits for each of an agent's many calls, so these are promised more.
-    Case("taubench_airline", 0.2, 24.0, 40000, copies=32, tpot_s=0.02),
+    # Somebody waits for each of an agent's many calls, so these are promised more. Sessions take
+    # half a minute to fill a fleet, however large, so there are no fewer for each eight.
+    Case("taubench_airline", 0.2, 24.0, 40000, copies=32, tpot_s=0.02, part=1.0),
 )
 PAUSE_S = 0.2
 """Mean time between the calls of a session: tools, and customers that are programs too."""
@@ -230,7 +231,7 @@ def _config(case: Case, n_instances: int, routing: str, args: argparse.Namespace
 
 def _shape(case: Case, n_instances: int, args: argparse.Namespace) -> Shape:
     eights = n_instances / EIGHT
-    n = (args.requests or case.requests) * (eights / PART if eights > PART else eights)
+    n = (args.requests or case.requests) * max(eights * case.part, min(eights, 1))
     return Shape(limit=max(int(n), 1), rate_rps=case.start_rps, think=Exponential(PAUSE_S))
 
 

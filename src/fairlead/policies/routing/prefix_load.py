@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import nlargest, nsmallest
 from math import log
 from random import Random
 from typing import NamedTuple
@@ -145,11 +144,13 @@ class PrefixLoad:
         those that are fullest."""
         others, prompt_tokens = self._params.others, request.prompt_tokens
         works = []
-        for i, view in enumerate(candidates):
+        for view in candidates:
             own = prompt_tokens - view.cached_tokens(request)
             burdened = 1 + others * view.running + UNBEGUN * view.waiting
             # What is queued delays the first token, and comes between those that follow.
-            works.append((2 * view.promised_tokens + own * burdened, i))
+            works.append(2 * view.promised_tokens + own * burdened)
+        by_work = sorted(range(len(works)), key=works.__getitem__)
         n_fullest = self._params.weighed // FULLEST
-        best = nsmallest(self._params.weighed - n_fullest, works)
-        return [candidates[i] for _, i in (*best, *nlargest(n_fullest, works))]
+        n_best = self._params.weighed - n_fullest
+        chosen = by_work[:n_best] + by_work[len(works) - n_fullest :]
+        return [candidates[i] for i in chosen]
